@@ -1,0 +1,1 @@
+"""HealthSphere: a FHIR R4 server."""

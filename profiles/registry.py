@@ -1,0 +1,233 @@
+"""The definitions that the server works by: types and their elements, search parameters, compartments, operations.
+
+They come from the digest of FHIR R4 4.0.1 beside this module (`profiles.digest` makes it). Reading it takes tens of
+milliseconds; everything derived from it is computed when it is first asked for.
+
+Spec: https://hl7.org/fhir/R4/definition.html
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+
+def digest(name: str) -> Any:
+    """One file of the digest, decoded."""
+    return msgspec.json.decode(gzip.decompress((files("profiles") / "r4" / f"{name}.json.gz").read_bytes()))
+
+
+@dataclass(frozen=True, slots=True)
+class ElementType:
+    code: str
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    key: str
+    severity: str
+    human: str
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a type, as its StructureDefinition's snapshot defines it.
+
+    `path` is whole (`Observation.component.value[x]`); `max` is None where it is `*`; `content` names the path whose
+    children this element repeats (`Questionnaire.item` for `Questionnaire.item.item`).
+    """
+
+    path: str
+    min: int
+    max: int | None
+    types: tuple[ElementType, ...] = ()
+    content: str | None = None
+    binding_strength: str | None = None
+    binding: str | None = None
+    summary: bool = False
+    modifier: bool = False
+    invariants: tuple[Invariant, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The last part of the path: `value[x]`."""
+        return self.path.rsplit(".", 1)[-1]
+
+    @property
+    def is_choice(self) -> bool:
+        return self.path.endswith("[x]")
+
+
+@dataclass(frozen=True, slots=True)
+class TypeDefinition:
+    """A resource type, data type or primitive with its elements by path, the root first."""
+
+    name: str
+    kind: str
+    abstract: bool
+    base: str | None
+    regex: str | None
+    elements: dict[str, Element]
+
+    def children(self, path: str) -> list[Element]:
+        """The elements directly below a path, in the order of the definition."""
+        depth = path.count(".") + 1
+        return [e for p, e in self.elements.items() if p.startswith(f"{path}.") and p.count(".") == depth]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchParameter:
+    url: str
+    code: str
+    type: str
+    base: tuple[str, ...]
+    expression: str | None
+    target: tuple[str, ...] = ()
+    component: tuple[tuple[str, str], ...] = ()
+    comparator: tuple[str, ...] = ()
+    modifier: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compartment:
+    """Which types belong to a compartment, and by which search parameters (`{def}`: the focal resource itself)."""
+
+    code: str
+    types: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    url: str
+    code: str
+    resource: tuple[str, ...]
+    system: bool
+    type: bool
+    instance: bool
+    affects_state: bool
+    parameter: tuple[dict[str, Any], ...] = field(default=())
+
+
+class Registry:
+    """All definitions in force."""
+
+    @cached_property
+    def types(self) -> dict[str, TypeDefinition]:
+        return {name: _type_of(name, row) for name, row in digest("elements").items()}
+
+    @cached_property
+    def resource_types(self) -> tuple[str, ...]:
+        """The names of the 146 concrete resource types, sorted."""
+        return tuple(sorted(self._resource_type_set))
+
+    @cached_property
+    def _resource_type_set(self) -> frozenset[str]:
+        return frozenset(n for n, t in self.types.items() if t.kind == "resource" and not t.abstract)
+
+    def is_resource_type(self, name: str) -> bool:
+        return name in self._resource_type_set
+
+    @cached_property
+    def search_parameters(self) -> dict[str, SearchParameter]:
+        """Every search parameter by its canonical URL."""
+        return {row["url"]: _search_parameter_of(row) for row in digest("search-parameters")}
+
+    @cached_property
+    def _parameters_by_type(self) -> dict[str, dict[str, SearchParameter]]:
+        """Definitions made for the base type or the type itself win over those of extensions with the same code."""
+        tables: dict[str, dict[str, SearchParameter]] = {name: {} for name in self._resource_type_set}
+        for parameter in sorted(self.search_parameters.values(), key=lambda p: "extensions-" in p.url):
+            for base in parameter.base:
+                for name in self._concrete(base):
+                    tables[name].setdefault(parameter.code, parameter)
+        return tables
+
+    def _concrete(self, base: str) -> tuple[str, ...]:
+        if base == "Resource":
+            return self.resource_types
+        if base == "DomainResource":
+            return tuple(n for n in self.resource_types if self.types[n].base == "DomainResource")
+        return (base,)
+
+    def parameters_of(self, resource_type: str) -> dict[str, SearchParameter]:
+        """The search parameters of a resource type by code, those of all resources (`_id`, `_tag`) among them."""
+        return self._parameters_by_type[resource_type]
+
+    @cached_property
+    def compartments(self) -> dict[str, Compartment]:
+        return {
+            row["code"]: Compartment(row["code"], {name: tuple(codes) for name, codes in row["types"].items()})
+            for row in digest("compartments")
+        }
+
+    @cached_property
+    def operations(self) -> dict[str, Operation]:
+        """Every operation of the specification by its canonical URL."""
+        return {row["url"]: _operation_of(row) for row in digest("operations")}
+
+
+@cache
+def registry() -> Registry:
+    """The definitions of FHIR R4, read once."""
+    return Registry()
+
+
+def _type_of(name: str, row: dict[str, Any]) -> TypeDefinition:
+    return TypeDefinition(
+        name=name,
+        kind=row["kind"],
+        abstract=row["abstract"],
+        base=row["base"],
+        regex=row.get("regex"),
+        elements={e["path"]: _element_of(e) for e in row["elements"]},
+    )
+
+
+def _element_of(row: dict[str, Any]) -> Element:
+    binding = row.get("binding", {})
+    return Element(
+        path=row["path"],
+        min=row["min"],
+        max=None if row["max"] == "*" else int(row["max"]),
+        types=tuple(ElementType(t["code"], tuple(t.get("targets", ()))) for t in row.get("types", ())),
+        content=row.get("content"),
+        binding_strength=binding.get("strength"),
+        binding=binding.get("valueSet"),
+        summary=row.get("summary", False),
+        modifier=row.get("modifier", False),
+        invariants=tuple(Invariant(**i) for i in row.get("invariants", ())),
+    )
+
+
+def _search_parameter_of(row: dict[str, Any]) -> SearchParameter:
+    return SearchParameter(
+        url=row["url"],
+        code=row["code"],
+        type=row["type"],
+        base=tuple(row.get("base", ())),
+        expression=row.get("expression"),
+        target=tuple(row.get("target", ())),
+        component=tuple((c["definition"], c["expression"]) for c in row.get("component", ())),
+        comparator=tuple(row.get("comparator", ())),
+        modifier=tuple(row.get("modifier", ())),
+    )
+
+
+def _operation_of(row: dict[str, Any]) -> Operation:
+    return Operation(
+        url=row["url"],
+        code=row["code"],
+        resource=tuple(row.get("resource", ())),
+        system=row["system"],
+        type=row["type"],
+        instance=row["instance"],
+        affects_state=row.get("affectsState", False),
+        parameter=tuple(row["parameter"]),
+    )
