@@ -1,0 +1,135 @@
+"""`python -m benchmarks`: measure, and write the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.data import DEFAULT_FOLDER, patients_folder
+from benchmarks.driver_baseline import measure_driver
+from benchmarks.generator import Measured, Plan, measure
+from benchmarks.report import LoadRow, Row, markdown
+from benchmarks.scenarios import Scenario, Scenarios, Settings
+from benchmarks.server import Server
+from benchmarks.target import Target
+from fhir_server.load import LoadOptions, LoadReport, run
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+def main() -> int:
+    """Run the scenarios; the exit status is 1 when an answer was wrong."""
+    options = _arguments()
+    with tempfile.TemporaryDirectory(prefix="healthsphere-bench-") as scratch:
+        folder = Path(scratch)
+        with Server(folder / "server", workers=options.workers) as server:
+            load = _load(server, options.data, folder) if not options.no_load else None
+            target = Target(server.port, server.mongodb_uri())
+            try:
+                rows = _measured(target, options)
+                mongodb = target.version()
+            finally:
+                target.close()
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    text = markdown(rows, load, command=command, concurrency=options.concurrency, mongodb=mongodb)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text, "utf-8")
+    print(text)
+    return 1 if any(row.errors for row in rows) or (load and load.rejected) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each scenario and each baseline runs")
+    parser.add_argument("--concurrency", type=int, default=8, help="callers at once")
+    parser.add_argument("--workers", type=int, default=1, help="server processes")
+    parser.add_argument("--only", action="append", default=[], help="name of a scenario; may be given several times")
+    parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER, help="folder with the archive, or with Bundles")
+    parser.add_argument("--no-load", action="store_true", help="begin with few patients of our own making")
+    parser.add_argument("--out", type=Path, default=Path("docs/performance.md"), help="where the report goes")
+    return parser.parse_args()
+
+
+def _load(server: Server, data: Path, scratch: Path) -> LoadRow:
+    folder, what = patients_folder(data, scratch)
+    options = LoadOptions(
+        (str(folder),), server.base_url, rejects=scratch / "rejects.ndjson", state_dir=scratch / "load-state"
+    )
+    report = _apart(_loaded, options)
+    if report.failure:
+        raise RuntimeError(report.failure)
+    return LoadRow(what, report.accepted, report.seconds, report.rejected)
+
+
+def _loaded(options: LoadOptions) -> LoadReport:
+    return run(options)
+
+
+def _measured(target: Target, options: argparse.Namespace) -> list[Row]:
+    settings = Settings(options.seconds, options.concurrency)
+    scenarios = Scenarios(target, settings)
+    if options.no_load:
+        scenarios.seed()
+    makers = scenarios.makers()
+    if unknown := set(options.only) - set(makers):
+        raise SystemExit(f"No scenario is called {', '.join(sorted(unknown))}; there are: {', '.join(makers)}.")
+    rows = []
+    for name, make in makers.items():
+        if not options.only or name in options.only:
+            rows.append(_row(make(), target, settings))
+            print(_line(rows[-1]), flush=True)
+    return rows
+
+
+def _row(scenario: Scenario, target: Target, settings: Settings) -> Row:
+    plan = Plan(
+        target.port,
+        scenario.requests,
+        scenario.statuses,
+        settings.seconds,
+        settings.concurrency,
+        cycle=scenario.cycle,
+    )
+    server = _apart(measure, plan)
+    faults = _faults(scenario, server)
+    driver = _apart(measure_driver, scenario.driver())
+    return Row(scenario.name, server, driver, faults, scenario.resources)
+
+
+def _faults(scenario: Scenario, server: Measured) -> list[str]:
+    """What is wrong with the sampled answers."""
+    faults = []
+    for index, body in server.samples:
+        try:
+            fault = scenario.check(index, json.loads(body) if body else {})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            fault = f"an answer of another shape ({error!r})"
+        if fault:
+            faults.append(f"{fault}: {body[:200].decode(errors='replace')}")
+    return faults
+
+
+def _line(row: Row) -> str:
+    return (
+        f"{row.name}: {row.server.per_s:,.0f}/s, p50 {row.server.latency_ms(0.5):.1f} ms, "
+        f"p99 {row.server.latency_ms(0.99):.1f} ms, {row.errors} errors, driver {row.driver.per_s:,.0f}/s, "
+        f"ratio {row.ratio:.2f}"
+    )
+
+
+def _apart(work: Callable[[A], R], argument: A) -> R:
+    """Do work in a fresh process, which ends with it."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, (argument,))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

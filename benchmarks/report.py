@@ -1,0 +1,101 @@
+"""The report: a table for `docs/performance.md`, with the machine, the versions and the command that made it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.generator import Measured
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scenario as measured, beside its baseline. `resources`: how many one operation carries."""
+
+    name: str
+    server: Measured
+    driver: Measured
+    faults: list[str]
+    resources: int = 1
+
+    @property
+    def ratio(self) -> float:
+        return self.server.per_s / self.driver.per_s if self.driver.per_s else 0.0
+
+    @property
+    def errors(self) -> int:
+        return sum(self.server.errors.values()) + len(self.faults)
+
+
+@dataclass(frozen=True)
+class LoadRow:
+    """The load of the patients: resources, seconds, rejects."""
+
+    what: str
+    resources: int
+    seconds: float
+    rejected: int
+
+
+def machine() -> str:
+    """Processor, cores and memory."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{model}, {os.cpu_count()} cores, {memory_gib:.0f} GiB memory, {platform.system()} {platform.release()}"
+
+
+def markdown(rows: list[Row], load: LoadRow | None, *, command: str, concurrency: int, mongodb: str) -> str:
+    """The whole page."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("pymongo", "uvicorn", "uvloop", "msgspec", "starlette"))
+    lines = [
+        "# Performance",
+        "",
+        "Made by `make bench`; do not edit. Server, its embedded MongoDB and the load generator share one machine.",
+        "",
+        f"- Machine: {machine()}",
+        f"- Versions: Python {platform.python_version()}, MongoDB {mongodb}, {packages}",
+        f"- Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"- Command: `{command}`",
+        f"- {concurrency} callers at once, each sending its next request when it has its answer; validation on; writes",
+        "  acknowledged by a majority and journalled.",
+        "",
+    ]
+    if load is not None:
+        lines += [
+            f"**Load** of {load.what} by `healthsphere load`: {load.resources:,} resources in {load.seconds:.1f} s, "
+            f"**{load.resources / load.seconds:,.0f} resources/s**, {load.rejected} rejected.",
+            "",
+        ]
+    lines += [
+        "| scenario | requests/s | p50 ms | p99 ms | errors | the driver alone /s | ratio |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        rate = f"{row.server.per_s:,.0f}"
+        if row.resources > 1:
+            rate += f" ({row.server.per_s * row.resources:,.0f} resources/s)"
+        lines.append(
+            f"| {row.name} | {rate} | {row.server.latency_ms(0.5):.1f} | {row.server.latency_ms(0.99):.1f} "
+            f"| {row.errors} | {row.driver.per_s:,.0f} | {row.ratio:.2f} |"
+        )
+    faults = [f"- {row.name}: {dict(row.server.errors)} {row.faults[:3]}" for row in rows if row.errors]
+    if faults:
+        lines += ["", "Errors:", "", *faults]
+    lines += [
+        "",
+        "*The driver alone* is PyMongo's asynchronous client in a process of its own, at the same concurrency,",
+        "right after the scenario: the same documents, collections with the same indexes, the same durability, one command",
+        "after the other; for searches and counts the very commands that the server was seen to send, replayed. It does",
+        "no HTTP, no JSON, no validation, no indexing. A ratio above 1 is what gathering the commands of concurrent",
+        "requests gains.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""The composition root: builds every part, joins them, starts and stops them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fhir_server.http.fhir import FhirApplication
+from fhir_server.http.pages import pages
+from fhir_server.interactions.context import Context, Limits
+from fhir_server.interactions.table import TABLE, dispatch
+from fhir_server.repository.repository import Repository
+from fhir_server.repository.search import Searcher
+from fhir_server.search.index import Indexer
+from fhir_server.search.indexes import indexes_of
+from fhir_server.settings import Settings
+from fhir_server.storage.database import connect
+from fhir_server.storage.store import Store
+from fhir_server.validation import Validator
+from fhir_server.version import VERSION
+from profiles.registry import registry
+from profiles.terminology import terminology
+from smart_auth.operator_token import OperatorToken, load_or_create
+
+MOUNT = "/fhir"
+
+#: What a web page of another origin may read of an answer.
+EXPOSED_HEADERS = ("ETag", "Last-Modified", "Location", "Content-Location", "X-Request-Id", "WWW-Authenticate")
+
+#: No query of a client takes longer than this in the database.
+MAX_QUERY_MS = 60_000
+
+
+def store_of(settings: Settings) -> tuple[Store, Callable[[], Any]]:
+    """The store that the settings name, and how to close its connection."""
+    assert settings.mongodb_uri is not None, "`serve` has put the address of a MongoDB into the settings"
+    client = connect(settings.mongodb_uri.get_secret_value())
+    store = Store(
+        client,
+        settings.mongodb_database,
+        partial(indexes_of, registry=registry()),
+        max_time_ms=MAX_QUERY_MS,
+    )
+    return store, client.close
+
+
+def indexer_of(settings: Settings) -> Indexer:
+    return Indexer(registry(), terminology(), settings.base_url)
+
+
+class Front:
+    """Sends FHIR requests straight to the FHIR application, all others to the web framework."""
+
+    def __init__(self, fhir: ASGIApp, others: ASGIApp) -> None:
+        self._fhir = fhir
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        is_fhir = scope["type"] == "http" and path.startswith(MOUNT) and path[len(MOUNT) : len(MOUNT) + 1] in ("", "/")
+        await (self._fhir if is_fhir else self._others)(scope, receive, send)
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The server as one ASGI application; its lifespan opens and closes the database."""
+    store, close = store_of(settings)
+    repository = Repository(store, indexer_of(settings), Validator(registry(), terminology()))
+    context = Context(
+        registry=registry(),
+        repository=repository,
+        searcher=Searcher(store, registry(), terminology(), settings.base_url),
+        limits=Limits(settings.default_page_size, settings.max_page_size, settings.max_bundle_entries),
+        table=TABLE,
+        dispatch=dispatch,
+    )
+    authorize = OperatorToken(load_or_create(settings.access_token_file)).accepts if settings.auth == "on" else None
+    fhir = FhirApplication(
+        context,
+        base_url=settings.base_url,
+        mount=MOUNT,
+        max_body_bytes=settings.max_body_bytes,
+        gzip_min_bytes=settings.gzip_min_bytes,
+        authorize=authorize,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await store.open()
+        yield
+        await close()
+
+    others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)
+    others.include_router(pages(settings.base_url, store.ping))
+    front: ASGIApp = Front(fhir, others)
+    if settings.cors_origins:
+        front = CORSMiddleware(
+            front,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
+            allow_headers=("*",),
+            expose_headers=EXPOSED_HEADERS,
+            max_age=86_400,
+        )
+    return front

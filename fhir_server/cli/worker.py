@@ -1,0 +1,23 @@
+"""What each server process runs: the application, made from the environment that `serve` has prepared."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+
+from starlette.types import ASGIApp
+
+from fhir_server.app import create_app
+from fhir_server.logging import configure_logging
+from fhir_server.settings import Settings
+from fhir_server.storage.leash import tie_to_parent
+
+
+def application() -> ASGIApp:
+    """The application of this process; a worker process ends when the process that started it does."""
+    if multiprocessing.parent_process() is not None:
+        tie_to_parent(os.getppid(), signal.SIGKILL)  # a worker that lives on would keep the port
+    settings = Settings()
+    configure_logging(settings.log_level, settings.log_format)
+    return create_app(settings)

@@ -1,0 +1,197 @@
+"""Parse an expression by operator precedence (Pratt).
+
+Spec: http://hl7.org/fhirpath/N1/#operator-precedence
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import lru_cache
+
+from fhir_server.fhirpath.lexer import Token, tokens_of
+from fhir_server.fhirpath.nodes import (
+    Binary,
+    Call,
+    External,
+    Index,
+    Literal,
+    Member,
+    Moment,
+    Node,
+    This,
+    TypeOperation,
+    Unary,
+)
+from fhir_server.model.errors import InvalidError
+
+#: How strongly an operator binds what stands to its left and right; all of them group to the left.
+_BINDING = {
+    **dict.fromkeys(("*", "/", "div", "mod"), 10),
+    **dict.fromkeys(("+", "-", "&"), 9),
+    **dict.fromkeys(("is", "as"), 8),
+    "|": 7,
+    **dict.fromkeys(("<", ">", "<=", ">="), 6),
+    **dict.fromkeys(("=", "~", "!=", "!~"), 5),
+    **dict.fromkeys(("in", "contains"), 4),
+    "and": 3,
+    **dict.fromkeys(("or", "xor"), 2),
+    "implies": 1,
+}
+_UNARY_BINDING = 11
+_TYPE_FUNCTIONS = {"is": "is", "as": "as", "ofType": "as"}
+_MAX_DEPTH = 100
+
+
+@lru_cache(maxsize=4096)
+def parsed(expression: str) -> Node:
+    """The tree of an expression.
+
+    Raises:
+        InvalidError: 400; the text is no FHIRPath; the message names the place.
+    """
+    parser = _Parser(expression)
+    node = parser.expression(0)
+    parser.expect_end()
+    return node
+
+
+class _Parser:
+    def __init__(self, expression: str) -> None:
+        self._source = expression
+        self._tokens = tokens_of(expression)
+        self._next = 0
+        self._depth = 0
+
+    @property
+    def _token(self) -> Token:
+        return self._tokens[self._next]
+
+    def _advance(self) -> Token:
+        token = self._tokens[self._next]
+        self._next += 1
+        return token
+
+    def _at(self, symbol: str) -> bool:
+        return self._token.kind == "symbol" and self._token.text == symbol
+
+    def _expect(self, symbol: str) -> None:
+        if not self._at(symbol):
+            raise self._unexpected(f"{symbol!r}")
+        self._next += 1
+
+    def expect_end(self) -> None:
+        if self._token.kind != "end":
+            raise self._unexpected("an operator or the end")
+
+    def _unexpected(self, expected: str) -> InvalidError:
+        token = self._token
+        found = repr(token.text) if token.kind != "end" else "the end"
+        return InvalidError(
+            f"The FHIRPath expression has {found} at position {token.at + 1}, where {expected} was expected: "
+            f"{self._source[:200]}",
+            key="HS-FHIRPATH-SYNTAX",
+        )
+
+    def expression(self, binding: int) -> Node:
+        """An expression whose operators all bind stronger than `binding`."""
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise self._unexpected(f"no deeper nesting than {_MAX_DEPTH} levels")
+        left = self._operand()
+        while (power := self._power()) > binding:
+            operator = self._advance().text
+            if operator in ("is", "as"):
+                left = TypeOperation(operator, left, self._type_name())
+            else:
+                left = Binary(operator, left, self.expression(power))
+        self._depth -= 1
+        return left
+
+    def _power(self) -> int:
+        token = self._token
+        return _BINDING.get(token.text, 0) if token.kind in ("symbol", "name") else 0
+
+    def _operand(self) -> Node:
+        if self._token.kind == "symbol" and self._token.text in "+-":
+            operator = self._advance().text
+            return Unary(operator, self.expression(_UNARY_BINDING))
+        node = self._term()
+        while True:
+            if self._at("."):
+                self._advance()
+                node = self._invocation(node)
+            elif self._at("["):
+                self._advance()
+                node = Index(node, self.expression(0))
+                self._expect("]")
+            else:
+                return node
+
+    def _term(self) -> Node:
+        kind, text, _ = self._token
+        if kind in ("name", "quoted") and not (kind == "name" and text in ("true", "false")):
+            return self._invocation(None)
+        if kind == "symbol" and text == "(":
+            self._advance()
+            node = self.expression(0)
+            self._expect(")")
+            return node
+        if kind == "symbol" and text == "{":
+            self._advance()
+            self._expect("}")
+            return Literal(None)
+        constant = _constant_of(kind, text)
+        if constant is None:
+            raise self._unexpected("a name, a literal or '('")
+        self._advance()
+        return constant
+
+    def _invocation(self, source: Node | None) -> Node:
+        if self._token.kind == "this":
+            return This(self._advance().text)
+        name = self._name()
+        if not self._at("("):
+            return Member(source, name)
+        self._advance()
+        if name in _TYPE_FUNCTIONS and source is not None:
+            type_name = self._type_name()
+            self._expect(")")
+            return TypeOperation(_TYPE_FUNCTIONS[name], source, type_name)
+        arguments: list[Node] = []
+        while not self._at(")"):
+            if arguments:
+                self._expect(",")
+            arguments.append(self.expression(0))
+        self._advance()
+        return Call(source, name, tuple(arguments))
+
+    def _name(self) -> str:
+        if self._token.kind not in ("name", "quoted"):
+            raise self._unexpected("a name")
+        return self._advance().text
+
+    def _type_name(self) -> str:
+        """`Patient`, `FHIR.Patient` or `System.String`; the namespace `FHIR` is dropped, it is the default."""
+        name = self._name()
+        if not self._at("."):
+            return name
+        self._advance()
+        local = self._name()
+        return local if name == "FHIR" else f"{name}.{local}"
+
+
+def _constant_of(kind: str, text: str) -> Node | None:
+    match kind:
+        case "string":
+            return Literal(text)
+        case "number":
+            return Literal(Decimal(text) if "." in text else int(text))
+        case "name":
+            return Literal(text == "true")
+        case "moment":
+            return Moment(text)
+        case "this":
+            return This(text)
+        case "external":
+            return External(text)
+    return None

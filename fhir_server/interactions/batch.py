@@ -1,0 +1,33 @@
+"""batch: the entries of a Bundle, each as if it had come by itself.
+
+Spec: https://hl7.org/fhir/R4/http.html#transaction
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fhir_server.interactions.bundle import Envelope
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.entries import failed_entry, request_of_entry, response_entry, response_of
+from fhir_server.model.errors import FhirError
+from fhir_server.model.exchange import Answer, Request
+
+#: Entries under way at once: enough to share commands of the database, not so many that others starve.
+AT_ONCE = 32
+
+
+async def batch(context: Context, request: Request, bundle: Envelope) -> Answer:
+    """Answer every entry, in the order of the request; one that fails does not touch the others."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def answer(index: int) -> bytes:
+        async with turn:
+            try:
+                inner = request_of_entry(request, bundle.entry[index], index)
+                return response_entry(inner, await context.dispatch(context, inner))
+            except FhirError as error:
+                return failed_entry(error)
+
+    entries = await asyncio.gather(*(answer(index) for index in range(len(bundle.entry))))
+    return Answer(200, response_of("batch-response", entries))

@@ -1,0 +1,148 @@
+"""Conditional create, update and delete, race-free.
+
+Two requests with the same criteria that arrive at once must not both find nothing and both create. The search and the
+write share one MongoDB transaction that first writes a row named by the criteria: of two such transactions one starts
+again, and then sees what the other has made. Within one process a lock keeps them from colliding at all.
+
+Spec: https://hl7.org/fhir/R4/http.html#ccreate, #cond-update, #3.1.0.7.1
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+from weakref import WeakValueDictionary
+
+from fhir_server.interactions.context import Context
+from fhir_server.model.clock import new_id
+from fhir_server.model.errors import ConflictError, InvalidError, PreconditionFailedError
+from fhir_server.model.exchange import decoded
+from fhir_server.repository.repository import Change, Committed
+from fhir_server.storage.document import Version
+from fhir_server.storage.unit import Unit
+
+_locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+
+
+def lock_key(resource_type: str, criteria: str) -> str:
+    """Names criteria, whatever the order of their parameters."""
+    text = repr((resource_type, sorted(decoded(criteria))))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def process_lock(key: str) -> asyncio.Lock:
+    """The lock of this process for a key; it goes when nobody holds or awaits it."""
+    # A lock belongs to the event loop that uses it; tests run several loops in one process.
+    place = (id(asyncio.get_running_loop()), key)
+    lock = _locks.get(place)
+    if lock is None:
+        lock = _locks[place] = asyncio.Lock()
+    return lock
+
+
+def several(resource_type: str, criteria: str) -> PreconditionFailedError:
+    return PreconditionFailedError(
+        f"Several {resource_type} resources match {criteria!r}; the criteria must select one.",
+        code="multiple-matches",
+        key="HS-COND-MULTIPLE",
+    )
+
+
+async def only_match(context: Context, resource_type: str, criteria: str) -> Version | None:
+    """The one resource that criteria select, or None.
+
+    Raises:
+        PreconditionFailedError: 412; they select several, or hold no search parameter at all.
+        InvalidError: 400; a parameter is unknown: acting on criteria half understood could hit the wrong record.
+    """
+    matches = await context.searcher.matches(resource_type, criteria, limit=2)
+    if len(matches) > 1:
+        raise several(resource_type, criteria)
+    return matches[0] if matches else None
+
+
+async def conditional_create(context: Context, change: Change, criteria: str) -> Committed:
+    """Create unless one match exists; a match is left as it is."""
+    criteria = criteria.rpartition("?")[2]
+    found = await only_match(context, change.type, criteria)
+    if found is not None:
+        return Committed(found, created=False)
+    checked = context.repository.check(change)
+    key = lock_key(change.type, criteria)
+    await context.repository.store.ensure(change.type)
+
+    async def work(unit: Unit) -> Committed:
+        await unit.lock([key])
+        found = await only_match(context.within(unit), change.type, criteria)
+        if found is not None:
+            return Committed(found, created=False)
+        return (await context.repository.commit_within(unit, [checked]))[0]
+
+    async with process_lock(key):
+        return await context.repository.store.transact(work)
+
+
+async def conditional_update(
+    context: Context, resource_type: str, resource: dict[str, Any], criteria: str, if_match: int | None
+) -> Committed:
+    """Update the one match; create where nothing matches."""
+    key = lock_key(resource_type, criteria)
+    await context.repository.store.ensure(resource_type)
+
+    async def work(unit: Unit) -> Committed:
+        await unit.lock([key])
+        inner = context.within(unit)
+        found = await only_match(inner, resource_type, criteria)
+        change = await change_of(inner, resource_type, resource, found, if_match)
+        return (await context.repository.commit_within(unit, [context.repository.check(change)]))[0]
+
+    async with process_lock(key):
+        return await context.repository.store.transact(work)
+
+
+async def change_of(
+    context: Context, resource_type: str, resource: dict[str, Any], found: Version | None, if_match: int | None
+) -> Change:
+    """What a conditional update amounts to, given its match.
+
+    Raises:
+        InvalidError: 400; the resource carries another id than the match.
+        ConflictError: 409; nothing matches, and the id that the resource carries belongs to another resource.
+    """
+    carried = resource.get("id")
+    if found is not None:
+        if carried is not None and carried != found.id:
+            raise InvalidError(
+                f"The resource has the id {carried!r}, but the criteria select {resource_type}/{found.id}.",
+                expression=f"{resource_type}.id",
+                key="HS-COND-ID",
+            )
+        return Change("PUT", resource_type, found.id, resource, if_match=if_match)
+    if carried is None:
+        return Change("PUT", resource_type, new_id(), resource, if_match=if_match, fresh=if_match is None)
+    standing = await context.repository.current(resource_type, str(carried))
+    if standing is not None and not standing.deleted:
+        raise ConflictError(
+            f"Nothing matches the criteria, and {resource_type}/{carried} exists: it is another resource.",
+            expression=f"{resource_type}.id",
+            key="HS-COND-TAKEN",
+        )
+    return Change("PUT", resource_type, str(carried), resource, if_match=if_match)
+
+
+async def conditional_delete(
+    context: Context, resource_type: str, criteria: str, if_match: int | None
+) -> Version | None:
+    """Delete the one match; None where nothing matches."""
+    while True:
+        found = await only_match(context, resource_type, criteria)
+        if found is None:
+            return None
+        try:
+            # The match is deleted only as it was when it matched: a change in between may have ended the match.
+            change = Change("DELETE", resource_type, found.id, if_match=found.version if if_match is None else if_match)
+            return (await context.repository.commit(change)).version
+        except (PreconditionFailedError, ConflictError):
+            if if_match is not None:
+                raise

@@ -1,0 +1,39 @@
+"""What an interaction works with, whoever calls it: HTTP, an entry of a Bundle, a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fhir_server.interactions.registration import Handler, Interaction
+from fhir_server.repository.repository import Repository
+from fhir_server.repository.search import Searcher
+from fhir_server.storage.unit import Unit
+from profiles.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may ask for; see `docs/settings.md`."""
+
+    default_page_size: int = 20
+    max_page_size: int = 1000
+    max_bundle_entries: int = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The server as interactions see it.
+
+    `table` lists the interactions; `dispatch` answers any request by it, for Bundles. Errors come out as exceptions.
+    """
+
+    registry: Registry
+    repository: Repository
+    searcher: Searcher
+    limits: Limits
+    table: tuple[Interaction, ...]
+    dispatch: Handler
+
+    def within(self, unit: Unit) -> Context:
+        """The same server, reading what a transaction sees."""
+        return replace(self, repository=self.repository.within(unit), searcher=self.searcher.within(unit))

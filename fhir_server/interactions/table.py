@@ -1,0 +1,95 @@
+"""The table of interactions: the one place that joins method and address to what is done.
+
+Routing, `Allow` headers, the entries of a batch and the CapabilityStatement all read it, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from fhir_server.interactions.capabilities import capabilities
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.create import create
+from fhir_server.interactions.delete import delete, delete_conditional
+from fhir_server.interactions.history import history
+from fhir_server.interactions.read import read
+from fhir_server.interactions.registration import Interaction
+from fhir_server.interactions.search_type import search_type
+from fhir_server.interactions.submit import submit
+from fhir_server.interactions.update import update, update_conditional
+from fhir_server.interactions.vread import vread
+from fhir_server.model.errors import MethodNotAllowedError, NotFoundError
+from fhir_server.model.exchange import Answer, Request
+
+TABLE: tuple[Interaction, ...] = (
+    Interaction("GET", "metadata", capabilities),
+    Interaction("POST", "", submit, "transaction", "system"),
+    Interaction("POST", "", submit, "batch", "system"),
+    Interaction("GET", "_history", history, "history-system", "system"),
+    Interaction("GET", "{type}/{id}", read, "read"),
+    Interaction("GET", "{type}/{id}/_history/{vid}", vread, "vread"),
+    Interaction("PUT", "{type}/{id}", update, "update"),
+    Interaction("DELETE", "{type}/{id}", delete, "delete"),
+    Interaction("GET", "{type}/{id}/_history", history, "history-instance"),
+    Interaction("GET", "{type}/_history", history, "history-type"),
+    Interaction("POST", "{type}", create, "create"),
+    Interaction("GET", "{type}", search_type, "search-type"),
+    Interaction("POST", "{type}/_search", search_type, "search-type"),
+    Interaction("PUT", "{type}", update_conditional),
+    Interaction("DELETE", "{type}", delete_conditional),
+)
+
+_HANDLERS = {(row.method, row.shape): row.handle for row in TABLE}
+_METHODS: dict[str, list[str]] = {}
+for _row in TABLE:
+    if _row.method not in _METHODS.setdefault(_row.shape, []):
+        _METHODS[_row.shape].append(_row.method)
+
+
+def shape_of(path: tuple[str, ...]) -> str:
+    """The shape that an address has: its variable parts become `{type}`, `{id}` and `{vid}`."""
+    if not path or path[0] in ("metadata", "_history", "_search"):
+        return "/".join(path)
+    if len(path) == 1:
+        return "{type}"
+    if path[1] in ("_history", "_search") or path[1].startswith("$"):
+        return "/".join(("{type}", *path[1:]))
+    if len(path) == 2:
+        return "{type}/{id}"
+    if len(path) == 4 and path[2] == "_history":
+        return "{type}/{id}/_history/{vid}"
+    return "/".join(("{type}/{id}", *path[2:]))
+
+
+async def dispatch(context: Context, request: Request) -> Answer:
+    """Carry out a request.
+
+    Raises:
+        NotFoundError: 404; the address is none of this server's.
+        MethodNotAllowedError: 405; the address exists, not with this method; `Allow` tells which.
+    """
+    shape = shape_of(request.path)
+    if shape.startswith("{type}") and not context.registry.is_resource_type(request.path[0]):
+        raise unknown_type(context, request.path[0])
+    handle = _HANDLERS.get((request.method, shape))
+    if handle is not None:
+        return await handle(context, request)
+    methods = _METHODS.get(shape)
+    if methods is None:
+        raise NotFoundError(
+            f"{'/'.join(request.path)!r} is no address of this server; {request.base_url}/metadata tells what it offers.",
+            code="not-supported",
+            key="HS-ROUTE",
+        )
+    allowed = ", ".join(methods)
+    raise MethodNotAllowedError(
+        f"{request.method} is not possible at {'/'.join(request.path) or 'the base'!r}; possible: {allowed}.",
+        key="HS-ROUTE-METHOD",
+        headers={"Allow": allowed},
+    )
+
+
+def unknown_type(context: Context, name: str) -> NotFoundError:
+    near = get_close_matches(name, context.registry.resource_types, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return NotFoundError(f"{name[:80]!r} is no resource type of FHIR R4{hint}", code="not-supported", key="HS-ROUTE-TYPE")

@@ -1,0 +1,204 @@
+"""From a search to a page of its matches; a first page costs one database command.
+
+Spec: https://hl7.org/fhir/R4/http.html#paging, https://hl7.org/fhir/R4/search.html#total
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fhir_server.search.compile import LIVING, all_of, filter_of
+from fhir_server.search.page import Cursor, Direction, Page, cursor_of, cursor_text
+from fhir_server.search.query import Search
+from fhir_server.search.sort import (
+    KeyValue,
+    Order,
+    Place,
+    beyond_indexed,
+    computed_key,
+    computed_stages,
+    indexed_key,
+    indexed_sort,
+    is_always_present,
+    order_of,
+)
+from fhir_server.search.types.conditions import Filter
+from profiles.terminology import Terminology
+
+Row = dict[str, Any]
+Keyed = tuple[Row, tuple[KeyValue, ...]]
+
+#: What a page needs of a document.
+FIELDS: dict[str, int] = {"v": 1, "t": 1, "r": 1}
+
+#: `_total=estimate` counts no further than this.
+ESTIMATE_LIMIT = 100_000
+
+
+class SearchStore(Protocol):
+    """What a search asks of the database: see `storage.store`."""
+
+    async def find(
+        self,
+        resource_type: str,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, int]],
+        limit: int,
+        fields: Mapping[str, Any],
+    ) -> list[dict[str, Any]]: ...
+
+    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]: ...
+
+    async def count(self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None) -> int: ...
+
+    async def estimate(self, resource_type: str) -> int: ...
+
+
+async def page_of(
+    store: SearchStore, search: Search, terminology: Terminology, access: Iterable[Filter] = ()
+) -> Page:
+    """The page of a search's matches that its cursor names, or the first.
+
+    Args:
+        search: parsed, its terminology modifiers resolved
+        access: conditions that every match must meet, such as those of an access policy
+
+    Returns:
+        The page. Its total is there when `_total` asks for it, and when the first page shows all there is.
+
+    Raises:
+        InvalidError: 400; the cursor is not one of this search.
+    """
+    conditions = filter_of(search, terminology, access)
+    if search.only_total:
+        return Page([], total=await _total(store, search, conditions))
+    query = _Query(store, search, conditions, order_of(search.sort))
+    cursor = cursor_of(search, query.order)
+    if cursor is not None and not cursor.forward:
+        page = await _backward(query, cursor)
+        if page.rows:
+            return await _with_total(query, page)
+        cursor = None  # all that came before is gone: this is the beginning
+    rows = await query.fetch(cursor, search.count + 1)
+    page = _forward_page(search, cursor, rows)
+    if cursor is None and page.next is None and search.total != "none":
+        return Page(page.rows, total=len(page.rows))
+    return await _with_total(query, page)
+
+
+def _forward_page(search: Search, cursor: Cursor | None, rows: list[Keyed]) -> Page:
+    shown = rows[: search.count]
+    previous: str | None = None
+    if cursor is not None:
+        previous = _link(search, "p", shown[0]) if shown else cursor_text(search, Cursor("q", cursor.place))
+    following = _link(search, "n", shown[-1]) if len(rows) > search.count else None
+    return Page([row for row, _ in shown], following, previous)
+
+
+async def _backward(query: _Query, cursor: Cursor) -> Page:
+    search = query.search
+    rows = await query.fetch(cursor, search.count + 1)
+    shown = rows[: search.count][::-1]
+    if not shown:
+        return Page([])
+    previous = _link(search, "p", shown[0]) if len(rows) > search.count else None
+    return Page([row for row, _ in shown], _link(search, "n", shown[-1]), previous)
+
+
+def _link(search: Search, direction: Direction, keyed: Keyed) -> str:
+    row, keys = keyed
+    return cursor_text(search, Cursor(direction, Place(keys, row["_id"])))
+
+
+async def _with_total(query: _Query, page: Page) -> Page:
+    if query.search.total in (None, "none"):
+        return page
+    return Page(page.rows, page.next, page.previous, await _total(query.store, query.search, query.conditions))
+
+
+async def _total(store: SearchStore, search: Search, conditions: Filter) -> int:
+    if search.total != "estimate":
+        return await store.count(search.resource_type, conditions, None)
+    if conditions == LIVING:
+        return await store.estimate(search.resource_type)
+    return await store.count(search.resource_type, conditions, ESTIMATE_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A compiled search with the order of its matches."""
+
+    store: SearchStore
+    search: Search
+    conditions: Filter
+    order: Order
+
+    async def fetch(self, cursor: Cursor | None, limit: int) -> list[Keyed]:
+        """Matches with their keys, from the cursor on, in its direction."""
+        forward = cursor is None or cursor.forward
+        keys = self.order.keys
+        if not self.order.indexed or (keys and keys[0].parameter.field != "t" and not forward):
+            return await self._computed(cursor, forward, limit)
+        if not keys or is_always_present(keys[0], self.search.predicates):
+            return await self._found([self.conditions, *self._beyond(cursor)], forward, limit)
+        exists = {keys[0].parameter.field: {"$exists": True}}
+        missing = {keys[0].parameter.field: {"$exists": False}}
+        if cursor is not None and cursor.place.keys[0] is None:
+            return await self._found([self.conditions, missing, *self._beyond(cursor)], forward, limit)
+        present = [self.conditions, exists, *self._beyond(cursor)]
+        return await self._present_then_missing(present, [self.conditions, missing], limit)
+
+    def _beyond(self, cursor: Cursor | None) -> list[Filter]:
+        if cursor is None:
+            return []
+        return beyond_indexed(
+            self.order, cursor.place, forward=cursor.forward, inclusive=cursor.direction == "q"
+        )
+
+    async def _found(self, conditions: list[Filter], forward: bool, limit: int) -> list[Keyed]:
+        found = await self.store.find(
+            self.search.resource_type,
+            all_of(conditions),
+            sort=indexed_sort(self.order, forward=forward),
+            limit=limit,
+            fields=self._fields(),
+        )
+        return [(row, indexed_key(self.order, row)) for row in found]
+
+    async def _present_then_missing(self, present: list[Filter], missing: list[Filter], limit: int) -> list[Keyed]:
+        """Those that have a value in the order of their index, then those that have none; one command for both."""
+        id_direction = -1 if self.order.id_descending else 1
+        rest = [
+            {"$match": all_of(missing)},
+            {"$sort": {"_id": id_direction}},
+            {"$limit": limit},
+            {"$project": self._fields()},
+        ]
+        pipeline: list[dict[str, Any]] = [
+            {"$match": all_of(present)},
+            {"$sort": dict(indexed_sort(self.order))},
+            {"$limit": limit},
+            {"$project": self._fields()},
+            {"$unionWith": {"coll": self.search.resource_type, "pipeline": rest}},
+            {"$limit": limit},
+        ]
+        found = await self.store.aggregate(self.search.resource_type, pipeline)
+        return [(row, indexed_key(self.order, row)) for row in found]
+
+    async def _computed(self, cursor: Cursor | None, forward: bool, limit: int) -> list[Keyed]:
+        stages = computed_stages(
+            self.order,
+            cursor.place if cursor else None,
+            forward=forward,
+            inclusive=cursor is not None and cursor.direction == "q",
+            limit=limit,
+        )
+        found = await self.store.aggregate(self.search.resource_type, [{"$match": self.conditions}, *stages])
+        return [(row, computed_key(self.order, row)) for row in found]
+
+    def _fields(self) -> dict[str, int]:
+        """The fields of a row, and the one that it is sorted by."""
+        return {**FIELDS, **{key.parameter.field: 1 for key in self.order.keys}}

@@ -1,0 +1,183 @@
+"""The search parameters of a type, made ready for parsing, and what a name in a query means.
+
+Spec: https://hl7.org/fhir/R4/searchparameter-registry.html, https://hl7.org/fhir/R4/search.html#modifiers
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import lru_cache
+
+from fhir_server.model.errors import InvalidError, Issue
+from fhir_server.search.components import components_of
+from fhir_server.search.query import Parameter
+from profiles.registry import Element, Registry, SearchParameter
+
+MODIFIERS: dict[str, tuple[str, ...]] = {
+    "string": ("missing", "exact", "contains"),
+    "token": ("missing", "not", "text", "in", "not-in", "above", "below"),
+    "reference": ("missing",),
+    "uri": ("missing", "above", "below"),
+    "date": ("missing",),
+    "number": ("missing",),
+    "quantity": ("missing",),
+    "composite": ("missing",),
+}
+
+#: Kept in fields of their own, not among the index entries.
+FIELDS = {"_id": "_id", "_lastUpdated": "t"}
+
+_WHERE = re.compile(r"\.where\((?:[^()]|\([^()]*\))*\)")
+_RESOLVES_TO = re.compile(r"resolve\(\) is (\w+)")
+_CAST = re.compile(r"\((\S+) as \w+\)|(\S+)\.as\(\w+\)")
+
+#: Named by the specification, answered in a later version of this server.
+_NOT_YET = frozenset(("_list", "_has", "_filter", "_text", "_content", "_query", "_type", "near"))
+_INCLUDES = frozenset(("_include", "_revinclude", "_contained", "_containedType", "_score"))
+
+
+class ParameterTable:
+    """What can be searched in one resource type."""
+
+    def __init__(self, resource_type: str, registry: Registry) -> None:
+        self.resource_type = resource_type
+        self._registry = registry
+        definitions = registry.parameters_of(resource_type)
+        own = {d.url: d for d in definitions.values()}
+        plain = {
+            code: _parameter_of(d, resource_type, registry)
+            for code, d in definitions.items()
+            if d.type in MODIFIERS and d.type != "composite" and d.expression
+        }
+        self.parameters: dict[str, Parameter] = dict(plain)
+        for code, definition in definitions.items():
+            if definition.type != "composite":
+                continue
+            parts = [part for part, _ in components_of(registry, definition)]
+            self.parameters[code] = Parameter(
+                code=code,
+                type="composite",
+                field=f"x.{code}",
+                components=tuple(_parameter_of(p, resource_type, registry) for p in parts),
+                driver=plain.get(own[parts[0].url].code) if parts[0].url in own else None,
+            )
+        self._bound: dict[str, tuple[Parameter, str | None]] = {}
+
+    def bound(self, name: str) -> tuple[Parameter, str | None] | None:
+        """The parameter and modifier that a name such as `code:in` means; None when there is no such parameter.
+
+        Raises:
+            InvalidError: 400; the parameter exists, and not with this modifier.
+        """
+        known = self._bound.get(name)
+        if known is not None:
+            return known
+        code, colon, modifier = name.partition(":")
+        parameter = self.parameters.get(code)
+        if parameter is None or "." in modifier or modifier.startswith("_"):
+            return None
+        if colon and modifier not in self.modifiers_of(parameter):
+            raise self._no_modifier(parameter, name, modifier)
+        result = (parameter, modifier or None)
+        self._bound[name] = result  # only names that exist get here, so the table stays small
+        return result
+
+    def modifiers_of(self, parameter: Parameter) -> tuple[str, ...]:
+        """The modifiers that a parameter has here."""
+        if parameter.code == "_id":
+            return ("missing", "not")
+        modifiers = MODIFIERS[parameter.type]
+        if parameter.type == "token" and parameter.identifies:
+            return (*modifiers, "of-type")
+        if parameter.type == "reference":
+            extra = ("above", "below") if parameter.canonical else ("identifier", *parameter.targets)
+            return modifiers + extra
+        return modifiers
+
+    def _no_modifier(self, parameter: Parameter, name: str, modifier: str) -> InvalidError:
+        supported = self.modifiers_of(parameter)
+        shown = ", ".join(f":{m}" for m in supported[:12]) + (" …" if len(supported) > 12 else "")
+        return InvalidError(
+            f"The modifier {modifier[:40]!r} does not apply to the {parameter.type} parameter {parameter.code!r} of "
+            f"{self.resource_type}; it has {shown}.",
+            code="not-supported",
+            key="HS-SEARCH-MODIFIER",
+            expression=f"http.{name[:80]}",
+        )
+
+    def unknown(self, name: str) -> Issue:
+        """Why a name was not understood, and what was perhaps meant."""
+        code = name.partition(":")[0]
+        expression = f"http.{name[:80]}"
+        if code in _INCLUDES or code in _NOT_YET or "." in name or (code in self.parameters and ":" in name):
+            what = "A chained search parameter" if "." in name else f"The search parameter {code!r}"
+            text = f"{what} is not supported by this server."
+            return Issue("not-supported", text, expression, "HS-SEARCH-UNSUPPORTED")
+        near = get_close_matches(code, self.parameters, n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        existing = ", ".join(sorted(self.parameters))
+        text = f"{self.resource_type} has no search parameter {code[:60]!r}.{hint} It has: {existing}."
+        return Issue("not-supported", text, expression, "HS-SEARCH-UNKNOWN")
+
+
+@lru_cache(maxsize=1024)
+def table_of(resource_type: str, registry: Registry) -> ParameterTable:
+    """The search parameters of a type, prepared once."""
+    return ParameterTable(resource_type, registry)
+
+
+def _parameter_of(definition: SearchParameter, resource_type: str, registry: Registry) -> Parameter:
+    elements = list(_elements_of(definition.expression or "", resource_type, registry))
+    codes = {t.code for element, _ in elements for t in element.types}
+    targets = definition.target
+    if definition.type == "reference":
+        allowed = {t for element, only in elements for t in _targets_of(element, only, registry)}
+        targets = tuple(t for t in definition.target if t in allowed) or definition.target or registry.resource_types
+    return Parameter(
+        code=definition.code,
+        type=definition.type,
+        field=FIELDS.get(definition.code, f"x.{definition.code}"),
+        targets=targets,
+        canonical="canonical" in codes and "Reference" not in codes,
+        identifies="Identifier" in codes,
+    )
+
+
+def _targets_of(element: Element, only: str | None, registry: Registry) -> Iterator[str]:
+    if only is not None:
+        yield only
+        return
+    for kind in element.types:
+        names = {url.rsplit("/", 1)[-1] for url in kind.targets}
+        yield from registry.resource_types if not names or "Resource" in names else names
+
+
+def _elements_of(expression: str, resource_type: str, registry: Registry) -> Iterator[tuple[Element, str | None]]:
+    """The elements that an expression leads to in one type, each with the type that `resolve() is` keeps, if any."""
+    for branch in expression.split(" | "):
+        only = _RESOLVES_TO.search(branch)
+        path = _CAST.sub(r"\1\2", _WHERE.sub("", branch)).strip("() ")
+        root, *steps = path.split(".")
+        if root in (resource_type, "Resource", "DomainResource") and root in registry.types:
+            for element in _walk(root, steps, registry):
+                yield element, only.group(1) if only else None
+
+
+def _walk(root: str, steps: list[str], registry: Registry) -> Iterator[Element]:
+    places = [(root, root)]  # the type that defines the element, and its path there
+    for step in steps:
+        following = []
+        for type_name, path in places:
+            elements = registry.types[type_name].elements
+            starts = [(type_name, path)]
+            if path in elements and path != type_name:
+                starts += [(t.code, t.code) for t in elements[path].types if t.code in registry.types]
+            for owner, start in starts:
+                for name in (f"{start}.{step}", f"{start}.{step}[x]"):
+                    if name in registry.types[owner].elements:
+                        following.append((owner, name))
+        places = following
+    for type_name, path in places:
+        yield registry.types[type_name].elements[path]

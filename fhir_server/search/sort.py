@@ -1,0 +1,205 @@
+"""The order of a result, and the place of one row in it.
+
+A resource that has several values of a sort parameter stands where its lowest does, descending where its highest does;
+one that has none comes last in both directions. Ties are broken by the id, so the order is total and pages are stable.
+
+An order by one parameter, walked forward, is one that an index has (MongoDB, too, takes the lowest or highest element).
+Any other order is computed: the keys of all matches, of which the first few are kept.
+
+Spec: https://hl7.org/fhir/R4/search.html#sort
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from fhir_server.search.compile import asks_for_entry
+from fhir_server.search.query import Comparison, Predicate, SortKey
+from fhir_server.search.types.conditions import Filter
+
+#: The value that orders a row: a text, a moment, or the two ends of a span or range. None: it has none.
+Bounds = tuple[int, int] | tuple[Decimal, Decimal]
+KeyValue = str | int | Bounds | None
+
+#: The ends of an entry that has two.
+ENDS = {"date": ("s", "e"), "number": ("l", "h"), "quantity": ("l", "h")}
+
+#: These modifiers compare fields beside the one that is sorted by.
+_BESIDE = frozenset(("text", "of-type", "identifier"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in an order: the keys and the id of the row that is, or was, there."""
+
+    keys: tuple[KeyValue, ...]
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a result is ordered: by `keys` one after the other, then by id."""
+
+    keys: tuple[SortKey, ...]
+    id_descending: bool
+
+    @property
+    def indexed(self) -> bool:
+        """Whether an index has this order, to be walked forward."""
+        if len(self.keys) > 1:
+            return False
+        # The highest entry of a token is one with its system, the lowest is the plain code: only that one orders codes.
+        return all(
+            key.descending == self.id_descending and not (key.descending and key.parameter.type == "token")
+            for key in self.keys
+        )
+
+
+def order_of(sort: Sequence[SortKey]) -> Order:
+    """The order that `_sort` asks for; without it, by id."""
+    keys = tuple(key for key in sort if key.parameter.field != "_id")
+    by_id = [key.descending for key in sort if key.parameter.field == "_id"]
+    descending = by_id[0] if by_id else len(keys) == 1 and keys[0].descending
+    return Order(keys, descending)
+
+
+def is_always_present(key: SortKey, predicates: Iterable[Predicate]) -> bool:
+    """Whether every match of these predicates has a value to be sorted by."""
+    field = key.parameter.field
+    return not field.startswith("x.") or any(_asks_for(p, field) for p in predicates)
+
+
+def _asks_for(predicate: Predicate, field: str) -> bool:
+    match predicate:
+        case Comparison(parameter, modifier):
+            return parameter.field == field and modifier not in _BESIDE and asks_for_entry(predicate)
+
+
+# --- the order that an index has ------------------------------------------------------------------------------------
+
+
+def indexed_sort(order: Order, *, forward: bool = True) -> list[tuple[str, int]]:
+    """The sort of a `find`. Backward it is right only where a document has one key: by id and by moment."""
+    direction = 1 if order.id_descending != forward else -1
+    return [*((path, direction) for key in order.keys for path in _paths(key)), ("_id", direction)]
+
+
+def _paths(key: SortKey) -> list[str]:
+    field, ends = key.parameter.field, _ends(key)
+    return [field] if ends is None else [f"{field}.{end}" for end in ends]
+
+
+def _ends(key: SortKey) -> tuple[str, str] | None:
+    return None if key.parameter.field == "t" else ENDS.get(key.parameter.type)
+
+
+def indexed_key(order: Order, document: dict[str, Any]) -> tuple[KeyValue, ...]:
+    """The keys of a document that holds its sorted-by field."""
+    if not order.keys:
+        return ()
+    key = order.keys[0]
+    if key.parameter.field == "t":
+        return (document["t"],)
+    entries = document.get("x", {}).get(key.parameter.code)
+    if not entries:
+        return (None,)
+    ends = _ends(key)
+    values = entries if ends is None else [(entry[ends[0]], entry[ends[1]]) for entry in entries]
+    return (max(values) if key.descending else min(values),)
+
+
+def beyond_indexed(order: Order, place: Place, *, forward: bool, inclusive: bool) -> list[Filter]:
+    """The conditions that keep what comes after a place (or, not forward, before it) in an order that an index has."""
+    up = order.id_descending != forward
+    beyond_id: Filter = {"_id": {_operator(up, inclusive): place.id}}
+    if not order.keys or place.keys[0] is None:
+        return [beyond_id]
+    key, value = order.keys[0], place.keys[0]
+    field = key.parameter.field
+    here, further, back = ("$gte", "$gt", "$lt") if up else ("$lte", "$lt", "$gt")
+    if field == "t":  # one number: the first condition bounds the index, the second parts the ties
+        return [{"t": {here: value}}, {"$or": [{"t": {further: value}}, beyond_id]}]
+    ends = _ends(key)
+    if ends is None or not isinstance(value, tuple):
+        return [
+            {field: {here: value, "$not": {back: value}}},
+            {"$or": [beyond_id, {field: {"$ne": value}}]},
+        ]
+    (low, high), (first, second) = ends, value
+    nearer = {"$or": [{low: {back: first}}, {low: first, high: {back: second}}]}
+    return [
+        {field: {"$elemMatch": {low: {here: first}}, "$not": {"$elemMatch": nearer}}},
+        {"$or": [beyond_id, {field: {"$not": {"$elemMatch": {low: first, high: second}}}}]},
+    ]
+
+
+def _operator(up: bool, inclusive: bool) -> str:
+    return ("$gte" if up else "$lte") if inclusive else ("$gt" if up else "$lt")
+
+
+# --- any order, computed ----------------------------------------------------------------------------------------------
+
+
+def computed_stages(
+    order: Order, place: Place | None, *, forward: bool, inclusive: bool, limit: int
+) -> list[dict[str, Any]]:
+    """The stages that follow the `$match` of an aggregation; rows come with their keys as `k0`, `k1` and so on."""
+    numbered = list(enumerate(order.keys))
+    stages: list[dict[str, Any]] = [
+        {"$set": {f"k{i}": _expression(key) for i, key in numbered}},
+        {"$set": {f"m{i}": {"$lte": [f"$k{i}", None]} for i, _ in numbered}},
+    ]
+    if place is not None:
+        stages.append({"$match": _beyond_computed(order, place, forward=forward, inclusive=inclusive)})
+    steps = {name: 1 if up else -1 for name, up in _directions(order, forward)}
+    fields = dict.fromkeys(("v", "t", "r", *(f"k{i}" for i, _ in numbered)), 1)
+    return [*stages, {"$sort": steps}, {"$limit": limit}, {"$project": fields}]
+
+
+def computed_key(order: Order, row: dict[str, Any]) -> tuple[KeyValue, ...]:
+    """The keys of a row that came from `computed_stages`."""
+    values = [row.get(f"k{i}") for i in range(len(order.keys))]
+    return tuple([(v["a"], v["b"]) if isinstance(v, dict) else v for v in values])
+
+
+def _expression(key: SortKey) -> dict[str, Any] | str:
+    path = f"${key.parameter.field}"
+    if key.parameter.field == "t":
+        return path
+    fold = "$max" if key.descending else "$min"
+    ends = _ends(key)
+    if ends is not None:
+        pair = {"a": f"$$this.{ends[0]}", "b": f"$$this.{ends[1]}"}
+        return {fold: {"$map": {"input": path, "in": pair}}}
+    if key.descending and key.parameter.type == "token":
+        is_plain = {"$and": [{"$gte": ["$$this", "="]}, {"$lt": ["$$this", ">"]}]}
+        plain = {"$filter": {"input": {"$ifNull": [path, []]}, "cond": is_plain}}
+        chosen = {"$cond": [{"$eq": ["$$plain", []]}, path, "$$plain"]}
+        return {"$let": {"vars": {"plain": plain}, "in": {fold: chosen}}}
+    return {fold: path}
+
+
+def _directions(order: Order, forward: bool) -> list[tuple[str, bool]]:
+    """Each field of the order, and whether it goes up."""
+    directions: list[tuple[str, bool]] = []
+    for i, key in enumerate(order.keys):
+        directions += [(f"m{i}", forward), (f"k{i}", key.descending != forward)]
+    return [*directions, ("_id", order.id_descending != forward)]
+
+
+def _beyond_computed(order: Order, place: Place, *, forward: bool, inclusive: bool) -> Filter:
+    values: dict[str, Any] = {"_id": place.id}
+    for i, value in enumerate(place.keys):
+        values[f"m{i}"] = value is None
+        values[f"k{i}"] = {"a": value[0], "b": value[1]} if isinstance(value, tuple) else value
+    equal: Filter = {}
+    choices: list[Filter] = []
+    for name, up in _directions(order, forward):
+        value = values[name]
+        if value is not None:
+            choices.append({**equal, name: {_operator(up, inclusive and name == "_id"): value}})
+        equal = {**equal, name: value}
+    return {"$or": choices}

@@ -1,0 +1,155 @@
+"""Every setting of the server, each of them an environment variable `HEALTHSPHERE_…`.
+
+One table for people, `docs/settings.md`, holds the same names, defaults and descriptions; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "HEALTHSPHERE_"
+
+
+class Settings(BaseSettings):
+    """What an operator can choose; command-line options go before the environment, the environment before defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_by_name=True
+    )
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
+    workers: int = Field(1, ge=1, le=64, description="Server processes; several use several processor cores.")
+    base_url: str = Field(
+        "",
+        description="Address of the FHIR base as clients see it, when a proxy stands in front. "
+        "Empty: `http://<host>:<port>/fhir`.",
+    )
+    auth: Literal["on", "off"] = Field(
+        "on", description="Whether requests need an access token. `off` is possible on a loopback address only."
+    )
+    access_token_file: Path = Field(
+        Path(),
+        description="File with the operator's access token, made at the first start. "
+        "Empty: `access-token` in the data folder.",
+    )
+    data_dir: Path = Field(Path("data"), description="Folder of the server's own data: embedded MongoDB, token, logs.")
+    mongodb_uri: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices(f"{PREFIX}MONGODB_URI", "MONGODB_URI"),
+        description="Connection string of a MongoDB replica set or sharded cluster; `MONGODB_URI` works too. "
+        "Empty: an embedded MongoDB in the data folder.",
+    )
+    mongodb_database: str = Field(
+        "healthsphere",
+        pattern=r"^[A-Za-z0-9_-]{1,60}$",
+        description="Name of the database.",
+    )
+    mongodb_cache_mb: int = Field(
+        1024, ge=256, le=1_048_576, description="Memory that the embedded MongoDB may use as its cache, in MiB."
+    )
+    max_body_bytes: int = Field(256 * 2**20, ge=1024, description="Largest request body that is read, in bytes.")
+    max_bundle_entries: int = Field(50_000, ge=1, description="Most entries that a batch or transaction may have.")
+    default_page_size: int = Field(20, ge=1, description="Matches on a page when the request has no `_count`.")
+    max_page_size: int = Field(1000, ge=1, description="Most matches on a page, whatever `_count` asks for.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",),
+        description="Origins whose web pages may call the server, separated by commas; `*` is any, `none` is none.",
+    )
+    gzip_min_bytes: int = Field(1024, ge=0, description="Smallest answer that is compressed, in bytes.")
+    shutdown_grace_s: int = Field(
+        15, ge=0, le=3600, description="Seconds that running requests may take to finish when the server stops."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="Form of the log lines; `auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            parts = (part.strip().rstrip("/") for part in value.split(","))
+            return tuple(part for part in parts if part and part != "none")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must look like https://fhir.example.org/fhir: scheme, host and path, nothing after it")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.auth == "off" and not is_loopback(self.host):
+            raise ValueError(
+                f"auth=off is possible on a loopback address only, and host is {self.host}: "
+                "anybody on the network could read and change every record"
+            )
+        if self.default_page_size > self.max_page_size:
+            raise ValueError(
+                f"default_page_size ({self.default_page_size}) is above max_page_size ({self.max_page_size})"
+            )
+        derived = {
+            "data_dir": self.data_dir.expanduser().absolute(),
+            "base_url": self.base_url or f"{self.local_url}/fhir",
+        }
+        derived["access_token_file"] = (
+            derived["data_dir"] / "access-token"  # type: ignore[operator]
+            if self.access_token_file == Path()
+            else self.access_token_file.expanduser().absolute()
+        )
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)  # the model is frozen for everybody else
+        return self
+
+    @property
+    def local_url(self) -> str:
+        """Address by which a program on this machine reaches the server, without a path."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def as_environment(self) -> dict[str, str]:
+        """The settings as environment variables, from which `Settings()` in a worker process makes the same again.
+
+        Holds secrets in the clear: hand it to child processes, never to a log.
+        """
+        values: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            match value:
+                case SecretStr():
+                    text = value.get_secret_value()
+                case tuple():
+                    text = ",".join(value) or "none"
+                case None:
+                    continue
+                case _:
+                    text = str(value)
+            values[variable_of(name)] = text
+        return values
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

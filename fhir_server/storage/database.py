@@ -1,0 +1,105 @@
+"""The connection to MongoDB: how durable a write is, how decimals travel, how failures are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
+from bson.decimal128 import Decimal128
+from pymongo import AsyncMongoClient
+from pymongo.errors import (
+    ConnectionFailure,
+    DocumentTooLarge,
+    ExecutionTimeout,
+    InvalidDocument,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from fhir_server.model.errors import FhirError, TooLargeError, UnavailableError
+
+#: An acknowledged write is on a majority of the members, and in their journals.
+DURABLE = WriteConcern(w="majority", j=True)
+
+MONGO_TOO_LARGE = 10334
+
+
+class _DecimalCodec(TypeCodec):  # type: ignore[misc]  # bson declares its codec base class without types
+    """Index entries and search values are decimals; MongoDB compares them exactly as Decimal128 (34 digits)."""
+
+    python_type = Decimal
+    bson_type = Decimal128
+
+    def transform_python(self, value: Decimal) -> Decimal128:
+        return Decimal128(value)
+
+    def transform_bson(self, value: Decimal128) -> Decimal:
+        return value.to_decimal()
+
+
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(type_registry=TypeRegistry([_DecimalCodec()]))
+
+Client = AsyncMongoClient[dict[str, Any]]
+
+
+def connect(uri: str) -> Client:
+    """A client of the replica set at `uri`; it connects when first used."""
+    return AsyncMongoClient(
+        uri,
+        appname="healthsphere",
+        maxPoolSize=64,
+        serverSelectionTimeoutMS=10_000,
+        retryWrites=True,
+        retryReads=True,
+        w="majority",
+        journal=True,
+    )
+
+
+def database_of(client: Client, name: str) -> Any:
+    """The database, with durable writes and reads of what a majority holds."""
+    return client.get_database(name, codec_options=CODEC, write_concern=DURABLE, read_concern=ReadConcern("majority"))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's failures into the kinds that a FHIR client understands; nothing of the database shows."""
+    try:
+        yield
+    except FhirError:
+        raise
+    except (DocumentTooLarge, InvalidDocument) as error:
+        raise too_large() from error
+    except (ConnectionFailure, NetworkTimeout, ExecutionTimeout) as error:
+        raise UnavailableError(
+            "The database does not answer in time. Nothing is known to be lost; try again.",
+            key="HS-STORE-UNAVAILABLE",
+            headers={"Retry-After": "2"},
+        ) from error
+    except OperationFailure as error:
+        if error.code == MONGO_TOO_LARGE:
+            raise too_large() from error
+        if error.has_error_label("TransientTransactionError") or error.has_error_label("RetryableWriteError"):
+            raise UnavailableError(
+                "The database is busy with a conflicting change; try again.",
+                key="HS-STORE-BUSY",
+                headers={"Retry-After": "1"},
+            ) from error
+        raise
+    except PyMongoError as error:
+        raise UnavailableError(
+            "The database does not answer; try again.", key="HS-STORE-UNAVAILABLE", headers={"Retry-After": "2"}
+        ) from error
+
+
+def too_large() -> TooLargeError:
+    return TooLargeError(
+        "The resource, with what is indexed of it, is larger than the 16 MiB that one resource may take.",
+        key="HS-STORE-TOO-LARGE",
+    )

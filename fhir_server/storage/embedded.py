@@ -1,0 +1,273 @@
+"""A mongod of our own: a one-node replica set on loopback, living and dying with the server.
+
+It listens on a free port of 127.0.0.1, asks for a key that only this data folder holds (other users of the machine
+cannot read the records), and is tied to the server by the kernel (see `leash`). What may still be left of an earlier
+one, after a `kill -9` of everything, is recognised by its data path and ended first.
+
+See https://www.mongodb.com/docs/manual/reference/program/mongod/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from pymongo import MongoClient
+from pymongo.errors import ConnectionFailure, OperationFailure
+
+from fhir_server.storage import leash
+from fhir_server.storage.binary import find_mongod, why_it_failed
+from fhir_server.storage.folder import MIN_FREE_BYTES, FolderLock, prepare_folder
+from fhir_server.storage.leftover import end_leftover
+from fhir_server.storage.setup import SetupError
+
+REPLICA_SET = "rs0"
+PORT_TAKEN = 48  # mongod's exit code
+PORT_TRIES = 5
+NOT_YET_INITIALIZED = 94
+LOG_KEPT_BYTES = 16 * 2**20
+STOP_TIMEOUT_S = 30.0
+
+Progress = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Progress for nobody."""
+
+
+class EmbeddedMongo:
+    """A running mongod; made by `start`, ended by `stop`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, key: str, lock: FolderLock) -> None:
+        self._process = process
+        self._lock = lock
+        self._stopping = False
+        self.port = port
+        self.uri = f"mongodb://__system:{key}@127.0.0.1:{port}/?authSource=local&directConnection=true"
+
+    @classmethod
+    def start(
+        cls, data_dir: Path, *, cache_mb: int = 1024, progress: Progress = _silent, timeout_s: float = 120.0
+    ) -> Self:
+        """Start mongod on `data_dir` and wait until it takes writes.
+
+        Call it from the main thread: the kernel ends mongod when the thread that started it ends.
+
+        Args:
+            data_dir: folder of the server; the database is in `mongodb` below it, its log in `mongodb.log`.
+            cache_mb: memory for its cache, in MiB.
+            progress: is told what is being waited for.
+            timeout_s: longest wait; a recovery after `kill -9` of a large database may take a while.
+
+        Raises:
+            SetupError: the machine or the folder does not allow it.
+        """
+        binary = find_mongod()
+        prepare_folder(data_dir, min_free_bytes=MIN_FREE_BYTES)
+        lock = FolderLock(data_dir)
+        try:
+            end_leftover(data_dir, progress)
+            key = _key(data_dir / "mongodb.key")
+            process, port = _launch(binary, data_dir, key, cache_mb, progress, time.monotonic() + timeout_s)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(process, port, key, lock)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def on_exit(self, callback: Callable[[int], None]) -> None:
+        """Have `callback` called, in a thread, with the exit code when mongod ends without `stop`."""
+
+        def wait() -> None:
+            code = self._process.wait()
+            if not self._stopping:
+                callback(code)
+
+        threading.Thread(target=wait, name="mongod-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """End mongod in good order and let go of the folder; may be called twice."""
+        self._stopping = True
+        _end(self._process)
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _launch(
+    binary: Path, data_dir: Path, key: str, cache_mb: int, progress: Progress, deadline: float
+) -> tuple[subprocess.Popen[bytes], int]:
+    """A mongod that takes writes, and its port; another port when somebody was faster to take the first."""
+    for _ in range(PORT_TRIES):
+        port = _free_port()
+        with tempfile.TemporaryFile() as output:
+            process = _spawn(binary, data_dir, port, cache_mb, output)
+            try:
+                _wait_for_primary(process, port, key, progress, deadline)
+            except _EndedError:
+                if process.returncode == PORT_TAKEN:
+                    continue
+                output.seek(0)
+                raise _failure(process.returncode, output.read().decode(errors="replace"), data_dir) from None
+            except BaseException:
+                _end(process)
+                raise
+            return process, port
+    raise SetupError("No free TCP port was found on 127.0.0.1 for the embedded MongoDB: end some programs, then retry.")
+
+
+def _spawn(binary: Path, data_dir: Path, port: int, cache_mb: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    database, log = data_dir / "mongodb", data_dir / "mongodb.log"
+    database.mkdir(mode=0o700, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    parameters = {
+        "diagnosticDataCollectionEnabled": "false",  # samples every second for MongoDB's support staff
+        "enableLocalhostAuthBypass": "0",  # else the first local caller could make itself an administrator
+        "shutdownTimeoutMillisForSignaledShutdown": "100",  # there is no other node to hand over to
+    }
+    command = [
+        *(str(binary), "--dbpath", str(database), "--logpath", str(log), "--logappend"),
+        *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
+        *("--replSet", REPLICA_SET, "--oplogSize", "2048", "--keyFile", str(data_dir / "mongodb.key")),
+        *("--wiredTigerCacheSizeGB", f"{cache_mb / 1024:.3f}"),
+        *("--slowms", "3600000"),  # a slow query's log line would hold health data
+        *("--quiet", "--pidfilepath", str(data_dir / "mongodb.pid")),
+        *(part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")),
+    ]
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    except OSError as error:
+        raise SetupError(f"The embedded MongoDB cannot be started ({error.strerror}): set MONGODB_URI.") from error
+
+
+class _EndedError(Exception):
+    """mongod ended while it was waited for."""
+
+
+def _wait_for_primary(
+    process: subprocess.Popen[bytes], port: int, key: str, progress: Progress, deadline: float
+) -> None:
+    progress("Starting the embedded MongoDB")
+    while not _accepts_connections(port):
+        _still_running(process, deadline)
+    uri = f"mongodb://__system:{key}@127.0.0.1:{port}/?authSource=local&directConnection=true"
+    with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=2000) as client:
+        configured = False
+        while True:
+            try:
+                configured = configured or _configure_replica_set(client, f"127.0.0.1:{port}")
+                if client.admin.command("hello").get("isWritablePrimary"):
+                    return
+                progress("Waiting for the embedded MongoDB to take writes")
+            except (ConnectionFailure, OperationFailure) as error:
+                # Until it has read its own configuration it refuses this and that; `deadline` ends the wait.
+                progress(f"Waiting for the embedded MongoDB ({type(error).__name__})")
+            _still_running(process, deadline)
+
+
+def _still_running(process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Let a moment pass; raise when mongod ended or the time is over."""
+    try:
+        process.wait(0.03)
+    except subprocess.TimeoutExpired:
+        if time.monotonic() > deadline:
+            raise SetupError(
+                "The embedded MongoDB does not take writes in time: look at mongodb.log in the data folder."
+            ) from None
+    else:
+        raise _EndedError
+
+
+def _configure_replica_set(client: MongoClient[dict[str, Any]], address: str) -> bool:
+    """Make the set the first time; later tell it its new address, by which it recognises itself."""
+    current = client.local["system.replset"].find_one()
+    if current is None:
+        client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [{"_id": 0, "host": address}]})
+    elif [member["host"] for member in current["members"]] != [address]:
+        current["members"] = [{**current["members"][0], "host": address}]
+        current["version"] += 1
+        client.admin.command("replSetReconfig", current, force=True)
+    return True
+
+
+def _failure(returncode: int, output: str, data_dir: Path) -> SetupError:
+    log = data_dir / "mongodb.log"
+    tail = log.read_bytes()[-20_000:].decode(errors="replace") if log.exists() else ""
+    text = why_it_failed(returncode, output, tail)
+    return SetupError(text if text.endswith(".") else f"{text}: {_last_error(tail)}see {log}.")
+
+
+def _last_error(log_tail: str) -> str:
+    """The message of the last error or fatal line of mongod's log, which is JSON lines."""
+    for line in reversed(log_tail.splitlines()):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if entry.get("s") in {"E", "F"} and (message := entry.get("attr", {}).get("error") or entry.get("msg")):
+            return f"{str(message)[:200]}; "
+    return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _accepts_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _key(path: Path) -> str:
+    """The key of this folder's MongoDB, made the first time; mongod insists that nobody else may read the file."""
+    try:
+        key = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        key = ""
+    if not key:
+        key = secrets.token_hex(48)
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(key)
+    path.chmod(0o600)
+    return key
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

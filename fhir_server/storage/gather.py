@@ -1,0 +1,80 @@
+"""Concurrent commands of one kind, gathered into one.
+
+What a MongoDB driver costs is paid per command, hardly per document: reading eight documents by one `$in` takes a quarter
+of the processor time of eight reads. A `Gather` collects what arrives while its commands are under way, and sends it as
+the next command. A lone caller waits for nobody; each caller gets its own answer or its own error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Gather(Generic[Item, Result]):
+    """Run `run(items)` for all items that wait, with at most `parallel` runs at once.
+
+    `run` returns one result per item, in order; a result that is an exception is raised to its caller alone. When `run`
+    itself raises, every caller of that run gets the exception.
+    """
+
+    __slots__ = ("_parallel", "_run", "_running", "_scheduled", "_size", "_tasks", "_waiting")
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        parallel: int = 1,
+        size: int = 500,
+    ) -> None:
+        self._run = run
+        self._parallel = parallel
+        self._size = size
+        self._running = 0
+        self._scheduled = False
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: Item) -> Result:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((item, future))
+        if not self._scheduled and self._running < self._parallel:
+            self._scheduled = True
+            loop.call_soon(self._start)
+        return await future
+
+    def _start(self) -> None:
+        self._scheduled = False
+        while self._waiting and self._running < self._parallel:
+            batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
+            self._running += 1
+            task = asyncio.get_running_loop().create_task(self._flush(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _flush(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._run([item for item, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if future.done():  # its caller went away
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+        finally:
+            self._running -= 1
+            if self._waiting:
+                self._start()

@@ -1,0 +1,327 @@
+"""The store: current versions by type, and every earlier one in the history.
+
+**How a single write is safe without a transaction.** A create inserts one document. A change first copies the version
+that it replaces into the history, then replaces the current document if it still holds that version (compare and set).
+The copy is journalled before the replacement, since both go through one oplog; a crash between the two leaves a copy of a
+version that is still current, which readers recognise by its number. So a `kill -9` at any point loses no acknowledged
+write and shows no half of one. Changes of several resources use a MongoDB transaction (`transact`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
+from pymongo.errors import BulkWriteError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from fhir_server.model.errors import ConflictError
+from fhir_server.storage.database import DURABLE, Client, database_of, translated
+from fhir_server.storage.document import (
+    DUPLICATE_KEY,
+    FIELDS,
+    HISTORY,
+    LOCKS,
+    Version,
+    past_version_of,
+    version_of,
+)
+from fhir_server.storage.gather import Gather
+from fhir_server.storage.unit import Unit
+
+#: A lock row is needed for the moment of one transaction; an hour later it is litter.
+LOCK_LITTER_AFTER_S = 3600
+
+#: Acknowledged by the primary, not awaited in the journal: what follows it in the oplog is awaited.
+ORDERED = WriteConcern(w=1, j=False)
+
+T = TypeVar("T")
+Change = tuple[Version, Version]
+Keys = Sequence[tuple[str, int]]
+
+
+class IndexLike(Protocol):
+    """An index that a type wants: see `search.indexes`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def keys(self) -> Sequence[tuple[str, int]]: ...
+    @property
+    def partial(self) -> Mapping[str, Any] | None: ...
+
+
+class VersionConflictError(ConflictError):
+    """409: the document that a write wanted to make or replace is not as the writer saw it."""
+
+
+def lost_race(version: Version) -> VersionConflictError:
+    return VersionConflictError(
+        f"{version.type}/{version.id} was changed by another request at the same time; read it and try again.",
+        key="HS-STORE-CONFLICT",
+    )
+
+
+class Store:
+    """The one user of the driver: all methods are safe to call from many tasks at once."""
+
+    def __init__(
+        self, client: Client, database: str, indexes_of: Callable[[str], Sequence[IndexLike]], *, max_time_ms: int
+    ) -> None:
+        self._client = client
+        self._database = database_of(client, database)
+        self._indexes_of = indexes_of
+        self._max_time_ms = max_time_ms
+        self._reads: dict[str, Gather[str, Version | None]] = {}
+        self._inserts: dict[str, Gather[Version, None]] = {}
+        self._changes: dict[str, Gather[Change, None]] = {}
+        self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=2)
+        self._ready: dict[str, asyncio.Future[None]] = {}
+
+    # --- set-up -----------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Make the indexes that the store itself needs."""
+        with translated():
+            await self._database[HISTORY].create_indexes(
+                [
+                    IndexModel([("y", 1), ("i", 1), ("v", 1)], name="instance"),
+                    IndexModel([("y", 1), ("t", 1), ("i", 1), ("v", 1)], name="type"),
+                    IndexModel([("t", 1), ("y", 1), ("i", 1), ("v", 1)], name="system"),
+                ]
+            )
+            await self._database[LOCKS].create_indexes(
+                [IndexModel([("t", 1)], name="litter", expireAfterSeconds=LOCK_LITTER_AFTER_S)]
+            )
+
+    async def ping(self) -> None:
+        """Raise UnavailableError unless the database answers as a writable primary would."""
+        with translated():
+            await self._database.command("ping")
+
+    async def ensure(self, resource_type: str) -> None:
+        """Make the collection of a type and its indexes before the first write of this process to it."""
+        ready = self._ready.get(resource_type)
+        if ready is None or (ready.done() and (ready.cancelled() or ready.exception() is not None)):
+            ready = self._ready[resource_type] = asyncio.ensure_future(self._create_indexes(resource_type))
+        if not ready.done():
+            await asyncio.shield(ready)
+        ready.result()
+
+    async def _create_indexes(self, resource_type: str) -> None:
+        models = [
+            IndexModel(
+                list(spec.keys),
+                name=spec.name,
+                **({"partialFilterExpression": dict(spec.partial)} if spec.partial else {}),
+            )
+            for spec in self._indexes_of(resource_type)
+        ]
+        with translated():
+            await self._database[resource_type].create_indexes(models)
+
+    async def collections(self) -> list[str]:
+        """The resource types that have a collection, sorted."""
+        with translated():
+            names = await self._database.list_collection_names(filter={"name": {"$not": {"$regex": "^[_a-z]"}}})
+        return sorted(names)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def get(self, resource_type: str, resource_id: str) -> Version | None:
+        """The current version, which may be a deletion; None when the id was never used."""
+        gather = self._reads.get(resource_type)
+        if gather is None:
+            gather = self._reads[resource_type] = Gather(self._reader(resource_type), parallel=2)
+        return await gather(resource_id)
+
+    def _reader(self, resource_type: str) -> Callable[[Sequence[str]], Awaitable[list[Version | None]]]:
+        collection = self._database[resource_type]
+
+        async def read(ids: Sequence[str]) -> list[Version | None]:
+            with translated():
+                if len(ids) == 1:
+                    document = await collection.find_one({"_id": ids[0]}, FIELDS)
+                    return [version_of(resource_type, document) if document else None]
+                cursor = collection.find({"_id": {"$in": list(ids)}}, FIELDS, batch_size=len(ids) + 1)
+                found = {d["_id"]: version_of(resource_type, d) for d in await cursor.to_list()}
+            return [found.get(i) for i in ids]
+
+        return read
+
+    async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None:
+        """A version that is no longer current."""
+        return await self._past(f"{resource_type}/{resource_id}/{version}")
+
+    async def _read_past(self, keys: Sequence[str]) -> list[Version | None]:
+        with translated():
+            cursor = self._database[HISTORY].find({"_id": {"$in": list(keys)}})
+            found = {d["_id"]: past_version_of(d) for d in await cursor.to_list()}
+        return [found.get(key) for key in keys]
+
+    async def find(
+        self,
+        resource_type: str,
+        filter: Mapping[str, Any],
+        *,
+        sort: Keys,
+        limit: int,
+        fields: Mapping[str, Any] = FIELDS,
+    ) -> list[dict[str, Any]]:
+        """Documents of a type, at most `limit`, in the order of `sort`."""
+        with translated():
+            cursor = self._database[resource_type].find(
+                filter,
+                fields,
+                sort=list(sort) or None,
+                limit=limit,
+                batch_size=limit + 1,
+                max_time_ms=self._max_time_ms,
+            )
+            return list(await cursor.to_list())
+
+    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        with translated():
+            cursor = await self._database[resource_type].aggregate(list(pipeline), maxTimeMS=self._max_time_ms)
+            return list(await cursor.to_list())
+
+    async def count(self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None) -> int:
+        options: dict[str, Any] = {"maxTimeMS": self._max_time_ms}
+        if limit is not None:
+            options["limit"] = limit
+        with translated():
+            return int(await self._database[resource_type].count_documents(filter, **options))
+
+    async def estimate(self, resource_type: str) -> int:
+        """About how many resources of a type there are, deletions included; costs nothing."""
+        with translated():
+            return int(await self._database[resource_type].estimated_document_count(maxTimeMS=self._max_time_ms))
+
+    async def snapshot(self, collection: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Aggregate over several collections as they were at one moment."""
+        with translated():
+            async with self._client.start_session(snapshot=True) as session:
+                # a snapshot session brings its own read concern
+                source = self._database.get_collection(collection, read_concern=ReadConcern())
+                cursor = await source.aggregate(list(pipeline), session=session, maxTimeMS=self._max_time_ms)
+                return list(await cursor.to_list())
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    async def write(self, new: Version, previous: Version | None) -> None:
+        """Make `new` current: in place of `previous`, or where nothing is yet.
+
+        Raises:
+            VersionConflictError: 409; the current document is not (or no longer) what the writer saw.
+        """
+        await self.ensure(new.type)
+        if previous is None:
+            insert = self._inserts.get(new.type)
+            if insert is None:
+                insert = self._inserts[new.type] = Gather(self._inserter(new.type), parallel=2)
+            await insert(new)
+        else:
+            change = self._changes.get(new.type)
+            if change is None:
+                change = self._changes[new.type] = Gather(self._changer(new.type), parallel=2)
+            await change((new, previous))
+
+    def _inserter(self, resource_type: str) -> Callable[[Sequence[Version]], Awaitable[list[None | Exception]]]:
+        collection = self._database[resource_type]
+
+        async def insert(versions: Sequence[Version]) -> list[None | Exception]:
+            results: list[None | Exception] = [None] * len(versions)
+            with translated():
+                try:
+                    await collection.insert_many([v.current_document() for v in versions], ordered=False)
+                except BulkWriteError as error:
+                    for row in row_errors(error):
+                        results[row] = lost_race(versions[row])
+            return results
+
+        return insert
+
+    def _changer(self, resource_type: str) -> Callable[[Sequence[Change]], Awaitable[list[None | Exception]]]:
+        current = self._database[resource_type]
+
+        async def change(changes: Sequence[Change]) -> list[None | Exception]:
+            with translated():
+                epoch = await self._copy_to_history([old for _, old in changes], ORDERED)
+                result = await current.bulk_write(
+                    [
+                        ReplaceOne({"_id": new.id, "v": old.version}, new.current_document())
+                        for new, old in changes
+                    ],
+                    ordered=False,
+                )
+                if epoch != self._primary():
+                    # Another member became primary in between: what was not yet on a majority may be gone, so say it again.
+                    await self._copy_to_history([old for _, old in changes], DURABLE)
+                if result.matched_count == len(changes):
+                    return [None] * len(changes)
+                return [None if await self._is_written(new) else lost_race(new) for new, _ in changes]
+
+        return change
+
+    async def _copy_to_history(self, versions: Sequence[Version], concern: WriteConcern) -> Any:
+        """Insert versions into the history, each once however often it is said; tells which primary took them."""
+        primary = self._primary()
+        history = self._database.get_collection(HISTORY, write_concern=concern)
+        try:
+            await history.bulk_write([InsertOne(v.history_document()) for v in versions], ordered=False)
+        except BulkWriteError as error:
+            row_errors(error)
+        return primary
+
+    def _primary(self) -> Any:
+        """Names the term of the primary that the driver knows; another value means that an election came in between."""
+        return self._client.topology_description.max_election_id
+
+    async def _is_written(self, new: Version) -> bool:
+        """Whether our own write made this version; it may have been replaced since."""
+        document = await self._database[new.type].find_one({"_id": new.id}, {"v": 1, "w": 1})
+        if document is None or document["v"] < new.version:
+            return False
+        if document["v"] > new.version:
+            document = await self._database[HISTORY].find_one({"_id": f"{new.type}/{new.id}/{new.version}"}, {"w": 1})
+        return document is not None and document["w"] == new.token
+
+    async def set_entries(self, resource_type: str, rows: Sequence[tuple[str, int, dict[str, Any]]]) -> None:
+        """Give index entries to `(id, version, entries)`, where that version is still the current one."""
+        with translated():
+            await self._database[resource_type].bulk_write(
+                [UpdateOne({"_id": i, "v": v, "d": None}, {"$set": {"x": entries}}) for i, v, entries in rows],
+                ordered=False,
+            )
+
+    async def transact(self, work: Callable[[Unit], Awaitable[T]]) -> T:
+        """Run `work` in one MongoDB transaction; it may run several times, until nothing conflicts.
+
+        Raises:
+            VersionConflictError: 409; a version that `work` wanted to replace is no longer current.
+        """
+
+        async def attempt(session: Any) -> T:
+            return await work(Unit(self._database, session, self._max_time_ms))
+
+        with translated():
+            async with self._client.start_session() as session:
+                return await session.with_transaction(
+                    attempt, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
+                )
+
+
+def row_errors(error: BulkWriteError) -> list[int]:
+    """The rows that a unique index refused; any other failure of the bulk is raised."""
+    details = error.details or {}
+    rows = []
+    for row in details.get("writeErrors", []):
+        if row["code"] != DUPLICATE_KEY:
+            raise error
+        rows.append(int(row["index"]))
+    if details.get("writeConcernErrors"):
+        raise error
+    return rows

@@ -1,0 +1,142 @@
+"""One MongoDB transaction: reads of a snapshot, locks on criteria, and writes that all happen or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import InsertOne, ReplaceOne
+from pymongo.errors import BulkWriteError
+
+from fhir_server.model.errors import ConflictError
+from fhir_server.storage.document import (
+    DUPLICATE_KEY,
+    FIELDS,
+    HISTORY,
+    LOCKS,
+    Version,
+    past_version_of,
+    version_of,
+)
+
+#: What one command carries: the driver splits by 48 MB, and smaller portions keep memory flat.
+PORTION = 1000
+
+Keys = Sequence[tuple[str, int]]
+
+
+class Unit:
+    """What `Store.transact` hands to its work. The methods raise the driver's errors, so that it can try again."""
+
+    def __init__(self, database: Any, session: Any, max_time_ms: int) -> None:
+        self._database = database
+        self._session = session
+        self._max_time_ms = max_time_ms
+
+    async def lock(self, keys: Sequence[str]) -> None:
+        """Hold criteria until the transaction ends.
+
+        Two transactions that write one lock row conflict, and the later one starts again with a snapshot in which it
+        sees what the first has made. There is nothing to release and nothing that a crash leaves behind.
+        """
+        for key in sorted(set(keys)):
+            await self._database[LOCKS].update_one(
+                {"_id": key}, {"$set": {"t": datetime.now(UTC)}, "$inc": {"n": 1}}, upsert=True, session=self._session
+            )
+
+    async def get(self, resource_type: str, resource_id: str) -> Version | None:
+        return (await self.get_many(resource_type, [resource_id])).get(resource_id)
+
+    async def get_many(self, resource_type: str, ids: Sequence[str]) -> dict[str, Version]:
+        """The current versions of some ids, deletions included."""
+        cursor = self._database[resource_type].find({"_id": {"$in": list(ids)}}, FIELDS, session=self._session)
+        return {d["_id"]: version_of(resource_type, d) for d in await cursor.to_list()}
+
+    async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None:
+        key = f"{resource_type}/{resource_id}/{version}"
+        document = await self._database[HISTORY].find_one({"_id": key}, session=self._session)
+        return past_version_of(document) if document else None
+
+    async def snapshot(self, collection: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Aggregate over several collections as this transaction sees them."""
+        return await self.aggregate(collection, pipeline)
+
+    async def collections(self) -> list[str]:
+        """The resource types that have a collection, sorted."""
+        names = await self._database.list_collection_names(filter={"name": {"$not": {"$regex": "^[_a-z]"}}})
+        return sorted(names)
+
+    async def find(
+        self,
+        resource_type: str,
+        filter: Mapping[str, Any],
+        *,
+        sort: Keys,
+        limit: int,
+        fields: Mapping[str, Any] = FIELDS,
+    ) -> list[dict[str, Any]]:
+        cursor = self._database[resource_type].find(
+            filter, fields, sort=list(sort) or None, limit=limit, session=self._session
+        )
+        return list(await cursor.to_list())
+
+    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        cursor = await self._database[resource_type].aggregate(list(pipeline), session=self._session)
+        return list(await cursor.to_list())
+
+    async def count(self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None) -> int:
+        options: dict[str, Any] = {} if limit is None else {"limit": limit}
+        return int(await self._database[resource_type].count_documents(filter, session=self._session, **options))
+
+    async def estimate(self, resource_type: str) -> int:
+        """An exact count: MongoDB has no estimate inside a transaction."""
+        return await self.count(resource_type, {})
+
+    async def write(self, changes: Sequence[tuple[Version, Version | None]]) -> None:
+        """Make versions current, each in place of the one beside it, or where nothing is yet.
+
+        Raises:
+            ConflictError: 409; one of them is not (or no longer) what the writer saw.
+        """
+        by_type: dict[str, list[tuple[Version, Version | None]]] = {}
+        for change in changes:
+            by_type.setdefault(change[0].type, []).append(change)
+        past = [old for _, old in changes if old is not None]
+        for start in range(0, len(past), PORTION):
+            await self._keep(past[start : start + PORTION])
+        for resource_type, rows in by_type.items():
+            for start in range(0, len(rows), PORTION):
+                await self._write_portion(resource_type, rows[start : start + PORTION])
+
+    async def _keep(self, versions: Sequence[Version]) -> None:
+        """Copy versions to the history; a copy that a crashed writer left there is replaced by the same content."""
+        documents = [v.history_document() for v in versions]
+        await self._database[HISTORY].bulk_write(
+            [ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents], ordered=False, session=self._session
+        )
+
+    async def _write_portion(self, resource_type: str, rows: list[tuple[Version, Version | None]]) -> None:
+        collection = self._database[resource_type]
+        requests: list[InsertOne[dict[str, Any]] | ReplaceOne[dict[str, Any]]] = [
+            InsertOne(new.current_document())
+            if old is None
+            else ReplaceOne({"_id": new.id, "v": old.version}, new.current_document())
+            for new, old in rows
+        ]
+        try:
+            result = await collection.bulk_write(requests, ordered=False, session=self._session)
+        except BulkWriteError as error:
+            refused = [e for e in (error.details or {}).get("writeErrors", []) if e["code"] == DUPLICATE_KEY]
+            if not refused:
+                raise
+            new = rows[int(refused[0]["index"])][0]
+            raise ConflictError(
+                f"{new.type}/{new.id} was made by another request at the same time; try again.",
+                key="HS-STORE-CONFLICT",
+            ) from error
+        if result.matched_count + result.inserted_count != len(rows):
+            raise ConflictError(
+                f"A {resource_type} of this transaction was changed by another request at the same time; try again.",
+                key="HS-STORE-CONFLICT",
+            )
