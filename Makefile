@@ -4,7 +4,9 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first of these that is recent enough.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 DATA_DIR ?= data
 PORT ?= 8000
 EXAMPLES ?= 100
@@ -16,8 +18,8 @@ help: ## Show what can be made
 
 # One stamp for each set of packages, made again when pyproject.toml changes.
 $(VENV)/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "Python 3.11 or later is needed: install it (Debian 12: sudo apt-get install python3 python3-venv), or say PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: install it" \
+		"(Debian 12: sudo apt-get install python3 python3-venv), or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "The Python module venv is missing: on Debian, sudo apt-get install python3-venv"; exit 1; }

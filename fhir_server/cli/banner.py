@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fhir_server.cli.version import own_version
+from fhir_server.version import VERSION
 from fhir_server.settings import Settings
 from fhir_server.storage.check import host_of
 from fhir_server.storage.embedded import EmbeddedMongo
@@ -31,7 +31,7 @@ def banner_of(settings: Settings, embedded: EmbeddedMongo | None) -> RenderableT
         ("Load files", f"healthsphere load --base-url {root}/fhir PATH…"),
         ("Stop", "Ctrl-C"),
     ]
-    lines: list[Text] = [Text(f"\nHealthSphere {own_version()}, FHIR R4", style="bold green")]
+    lines: list[Text] = [Text(f"\nHealthSphere {VERSION}, FHIR R4", style="bold green")]
     for name, value in rows:
         lines.append(Text.assemble((f"  {name:<13}", "bold"), value, no_wrap=True, overflow="ignore"))
     if settings.auth == "off":

@@ -29,9 +29,13 @@ class EntryRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     extension: Any = None
 
 
+#: The bytes of an entry that has no resource.
+NOTHING = msgspec.Raw(b"")
+
+
 class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     fullUrl: str | None = None  # noqa: N815
-    resource: msgspec.Raw | None = None
+    resource: msgspec.Raw = NOTHING
     request: EntryRequest | None = None
     search: Any = None
     response: Any = None

@@ -56,8 +56,8 @@ def request_of_entry(outer: Request, entry: Entry, index: int) -> Request:
         path=path,
         query=query,
         headers=headers,
-        body=bytes(entry.resource) if entry.resource is not None else b"",
-        content_type="application/fhir+json" if entry.resource is not None else "",
+        body=bytes(entry.resource),
+        content_type="application/fhir+json" if entry.resource else "",
         base_url=outer.base_url,
     )
 

@@ -77,9 +77,12 @@ def decode(data: bytes) -> Any:
 def decode_as(data: bytes, shape: type[T]) -> T:
     """Parse into a msgspec struct; `msgspec.Raw` members stay bytes, to be decoded one by one.
 
-    Duplicate members are found in the `Raw` parts when those are decoded, not in the envelope itself.
+    Members doubled inside the `Raw` parts are found when those are decoded.
     """
-    return _parsed(data, msgspec.json.Decoder(shape, float_hook=decimal_of))
+    document = _parsed(data, msgspec.json.Decoder(shape, float_hook=decimal_of))
+    if structural_quotes(data) != structural_quotes(encode(document)):
+        _refuse_duplicate_member(data)
+    return document
 
 
 def _parsed(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:

@@ -149,7 +149,7 @@ def _before(after: tuple[int, str, str, int] | None) -> list[Stage]:
 
 
 def _cursor_of(row: dict[str, Any]) -> str:
-    place = msgspec.json.encode([row["t"], row["y"], row["i"], row["v"]])
+    place = msgspec.json.encode([int(row["t"]), row["y"], row["i"], int(row["v"])])
     return base64.urlsafe_b64encode(place).decode().rstrip("=")
 
 

@@ -113,9 +113,8 @@ def wrong_type(value: Any, expected: str) -> list[Fault]:
     if value is None:
         return [Fault("HS-VAL-NULL", "structure", f"Found null; expected {expected}, or no member at all.")]
     if value in ("", [], {}):
-        kind = kind_of(value)
-        article = "a" if kind == "string" else "an"
-        return [Fault("HS-VAL-EMPTY", "structure", f"Found {article} {kind} that is empty; expected {expected}.")]
+        text = f"Found an empty {kind_of(value)}; expected {expected} with content, or no member at all."
+        return [Fault("HS-VAL-EMPTY", "structure", text)]
     return [Fault("HS-VAL-JSON-TYPE", "structure", f"Found {kind_of(value)} {shown(value)}; expected {expected}.")]
 
 

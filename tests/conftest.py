@@ -1,0 +1,254 @@
+"""What tests share: one MongoDB for all of them, the application in this process, and the unpacked test data."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import tarfile
+import tempfile
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from pymongo import MongoClient
+
+from fhir_server.settings import Settings
+from fhir_server.storage.embedded import EmbeddedMongo
+
+T = TypeVar("T")
+
+BASE_URL = "http://test/fhir"
+ROOT = Path(__file__).parents[1]
+ARCHIVES = {
+    "synthea-blaze": "synthea-120-patients.tar.xz",
+    "r4-examples": "r4-examples.tar.xz",
+    "fhir-test-cases-r4": "fhir-test-cases-r4.tar.xz",
+}
+
+
+class _SharedMongo:
+    """The MongoDB of the whole test run: the one that MONGODB_URI names, or one that starts when first needed."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._uri = os.environ.get("MONGODB_URI", "")
+
+    def uri(self) -> str:
+        if not self._uri:
+            folder = Path(tempfile.mkdtemp(prefix="healthsphere-tests-"))
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._uri = self._stack.enter_context(EmbeddedMongo.start(folder, cache_mb=512)).uri
+        return self._uri
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+SHARED_MONGO = pytest.StashKey[_SharedMongo]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SHARED_MONGO] = _SharedMongo()
+    for name in [name for name in os.environ if name.startswith("HEALTHSPHERE_") and name != "HEALTHSPHERE_TEST_DATA"]:
+        del os.environ[name]  # the settings of the person who runs the tests are none of the tests' business
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Called by xdist in the controlling process, once for each worker."""
+    node.workerinput["mongodb_uri"] = node.config.stash[SHARED_MONGO].uri()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[SHARED_MONGO].close()
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(request: pytest.FixtureRequest) -> str:
+    """The address of a MongoDB replica set; use a database of your own in it."""
+    from_controller = getattr(request.config, "workerinput", {}).get("mongodb_uri")
+    return from_controller or request.config.stash[SHARED_MONGO].uri()
+
+
+@pytest.fixture
+def mongodb_database(mongodb_uri: str) -> Iterator[str]:
+    """The name of a database for one test, removed afterwards."""
+    name = f"hs_test_{uuid.uuid4().hex[:12]}"
+    yield name
+    _drop(mongodb_uri, name)
+
+
+def _drop(uri: str, database: str) -> None:
+    with MongoClient[dict[str, Any]](uri) as client:
+        client.drop_database(database)
+
+
+class _OneLoopTransport(httpx.BaseTransport):
+    """Lets blocking clients, in any number of threads, call an application that lives in another thread's loop."""
+
+    def __init__(self, run: Callable[[Coroutine[Any, Any, httpx.Response]], httpx.Response], app: Any) -> None:
+        self._run = run
+        self._transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        return self._run(self._answer(request))
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._transport.handle_async_request(request)
+        assert isinstance(answer.stream, httpx.AsyncByteStream)
+        body = b"".join([chunk async for chunk in answer.stream])
+        return httpx.Response(answer.status_code, headers=answer.headers.raw, stream=httpx.ByteStream(body))
+
+
+class InProcessServer:
+    """The application, started and stopped as a server would, with an event loop of its own in a thread.
+
+    `client` is a blocking client whose relative URLs start at the FHIR base; `gather` sends many requests at once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from fhir_server.app import create_app  # noqa: PLC0415  (tests of other packages do not need it)
+
+        self.settings = settings
+        self.base_url = settings.base_url
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="in-process-server", daemon=True)
+        self._thread.start()
+        self.app = create_app(settings)
+        self._life = _lifespan(self.app)
+        self.run(self._life.__aenter__())
+        self.client = httpx.Client(
+            transport=_OneLoopTransport(self.run, self.app), base_url=self.base_url, headers={"Accept": "*/*"}
+        )
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the server's event loop and wait for its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=120)
+
+    def gather(self, *requests: httpx.Request) -> list[httpx.Response]:
+        """Send the requests all at once; build them with `client.build_request`."""
+
+        async def send_all() -> list[httpx.Response]:
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport) as client:
+                return list(await asyncio.gather(*(client.send(request) for request in requests)))
+
+        return self.run(send_all())
+
+    def close(self) -> None:
+        self.client.close()
+        self.run(self._life.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@asynccontextmanager
+async def _lifespan(app: Any) -> AsyncIterator[None]:
+    """Play the server's part of the ASGI lifespan protocol."""
+    to_app: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+    task = asyncio.ensure_future(app(scope, to_app.get, from_app.put))
+
+    async def expect(phase: str) -> None:
+        await to_app.put({"type": f"lifespan.{phase}"})
+        answer = asyncio.ensure_future(from_app.get())
+        await asyncio.wait({task, answer}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            await task
+            raise RuntimeError(f"the application ended during {phase}")
+        message = answer.result()
+        assert message["type"] == f"lifespan.{phase}.complete", message.get("message")
+
+    await expect("startup")
+    yield
+    await expect("shutdown")
+    await task
+
+
+@pytest.fixture(scope="session")
+def make_server(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., InProcessServer]]:
+    """Makes applications with settings of your choice, each with a database of its own, gone at the end of the run."""
+    with ExitStack() as stack:
+
+        def make(**given: Any) -> InProcessServer:
+            name = f"hs_test_{uuid.uuid4().hex[:12]}"
+            settings = Settings(
+                **{
+                    "auth": "off",
+                    "base_url": BASE_URL,
+                    "data_dir": tmp_path_factory.mktemp("data"),
+                    "mongodb_uri": SecretStr(mongodb_uri),
+                    "mongodb_database": name,
+                    **given,
+                }
+            )
+            stack.callback(_drop, mongodb_uri, settings.mongodb_database)
+            server = InProcessServer(settings)
+            stack.callback(server.close)
+            return server
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def server(make_server: Callable[..., InProcessServer]) -> InProcessServer:
+    """An application without access control that all tests of this process share: count only what is your own."""
+    return make_server()
+
+
+@pytest.fixture
+def client(server: InProcessServer) -> Iterator[httpx.Client]:
+    """The blocking client of `server`; relative URLs start at the FHIR base, cookies and headers are as at first."""
+    headers = server.client.headers.copy()
+    yield server.client
+    server.client.headers = headers
+    server.client.cookies.clear()
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with `synthea-blaze`, `r4-examples` and `fhir-test-cases-r4`, unpacked once for all runs and workers.
+
+    HEALTHSPHERE_TEST_DATA names a folder with these, or with their archives; else the archives are looked for in
+    `../shared/data` beside the checkout. Afterwards it names the unpacked ones.
+    """
+    source = Path(os.environ.get("HEALTHSPHERE_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if all((source / name).is_dir() for name in ARCHIVES):
+        return source
+    missing = [archive for archive in ARCHIVES.values() if not (source / archive).is_file()]
+    if missing:
+        pytest.skip(f"the test data is not there: {', '.join(missing)} in {source} (set HEALTHSPHERE_TEST_DATA)")
+    folder = Path(tempfile.gettempdir()) / f"healthsphere-test-data-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, archive in ARCHIVES.items():
+            _unpack_once(source / archive, folder / name)
+    os.environ["HEALTHSPHERE_TEST_DATA"] = str(folder)
+    return folder
+
+
+def _unpack_once(archive: Path, target: Path) -> None:
+    """Unpack `archive`, whose one top folder is named like `target`, unless that very archive was unpacked before."""
+    known = archive.stat()
+    stamp, mark = target.with_suffix(".stamp"), f"{known.st_size} {known.st_mtime_ns}"
+    if target.is_dir() and stamp.exists() and stamp.read_text() == mark:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(target.parent, filter="data")
+    stamp.write_text(mark)
