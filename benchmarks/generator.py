@@ -12,6 +12,7 @@ import time
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import cast
 
 import uvloop
 
@@ -118,8 +119,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one in all but its ancestry
         self._send()
 
     def _send(self) -> None:

@@ -92,10 +92,10 @@ def markdown(rows: list[Row], load: LoadRow | None, *, command: str, concurrency
     lines += [
         "",
         "*The driver alone* is PyMongo's asynchronous client in a process of its own, at the same concurrency,",
-        "right after the scenario: the same documents, collections with the same indexes, the same durability, one command",
-        "after the other; for searches and counts the very commands that the server was seen to send, replayed. It does",
-        "no HTTP, no JSON, no validation, no indexing. A ratio above 1 is what gathering the commands of concurrent",
-        "requests gains.",
+        "right after the scenario: the same documents, collections with the same indexes, the same durability,",
+        "one command after the other; for searches and counts the very commands that the server was seen to send,",
+        "replayed. It does no HTTP, no JSON, no validation, no indexing. A ratio above 1 is what gathering the",
+        "commands of concurrent requests gains.",
         "",
     ]
     return "\n".join(lines)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.pages import pages
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.table import TABLE, dispatch
+from fhir_server.repository.reindex import Progress, reindex_all
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.search.index import Indexer
@@ -52,6 +54,20 @@ def store_of(settings: Settings) -> tuple[Store, Callable[[], Any]]:
 
 def indexer_of(settings: Settings) -> Indexer:
     return Indexer(registry(), terminology(), settings.base_url)
+
+
+def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> None:
+    """Make the index entries of stored resources again (`healthsphere reindex`); all types when none is named."""
+
+    async def run() -> None:
+        store, close = store_of(settings)
+        try:
+            await store.open()
+            await reindex_all(store, indexer_of(settings), types, progress)
+        finally:
+            await close()
+
+    asyncio.run(run())
 
 
 class Front:

@@ -144,9 +144,9 @@ def code_system_of(system: Json) -> Json:
                 parents.setdefault(concept["code"], []).append(item["valueCode"])
             if item["code"] == "notSelectable" and item.get("valueBoolean"):
                 abstract.append(concept["code"])
-    return {
-        k: v for k, v in {**row, "parents": parents, "abstract": abstract}.items() if v not in (None, {}, [])
-    } | {"concepts": row["concepts"]}
+    return {k: v for k, v in {**row, "parents": parents, "abstract": abstract}.items() if v not in (None, {}, [])} | {
+        "concepts": row["concepts"]
+    }
 
 
 def flat(concepts: list[Json]) -> Iterator[Json]:
@@ -157,7 +157,7 @@ def flat(concepts: list[Json]) -> Iterator[Json]:
 
 def value_set_of(value_set: Json) -> Json:
     def part(piece: Json) -> Json:
-        row = {k: piece[k] for k in ("system", "valueSet", "filter") if k in piece}
+        row: Json = {k: piece[k] for k in ("system", "valueSet", "filter") if k in piece}
         if concepts := piece.get("concept"):
             row["concepts"] = [[c["code"], c.get("display", "")] for c in concepts]
         return row
@@ -208,6 +208,7 @@ def digest_of(resources: Iterator[Json]) -> dict[str, Any]:
                 compartments.append(compartment_of(resource))
             case "OperationDefinition":
                 operations.append(operation_of(resource))
+
     def url(row: Json) -> str:
         return str(row["url"])
 

@@ -210,9 +210,7 @@ class Terminology:
         self._expansions[url] = result
         return result
 
-    def _union(
-        self, parts: Iterable[Row], within: tuple[str, ...], *, with_headings: bool = False
-    ) -> set[Pair] | None:
+    def _union(self, parts: Iterable[Row], within: tuple[str, ...], *, with_headings: bool = False) -> set[Pair] | None:
         pairs: set[Pair] = set()
         for part in parts:
             found = self._part(part, within, with_headings)
@@ -230,9 +228,7 @@ class Terminology:
             result = found if result is None else result & found
         return result
 
-    def _constraints(
-        self, part: Row, within: tuple[str, ...], with_headings: bool
-    ) -> Iterator[frozenset[Pair] | None]:
+    def _constraints(self, part: Row, within: tuple[str, ...], with_headings: bool) -> Iterator[frozenset[Pair] | None]:
         if "system" in part:
             yield self._of_system(part, with_headings)
         for imported in part.get("valueSet", ()):

@@ -30,8 +30,10 @@ def load_or_create(path: Path) -> str:
         token = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not ASCII text"
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = f"{path.parent} is no folder"
         raise TokenFileError(
-            f"The access token file {path} cannot be used ({reason.lower()}): "
+            f"The access token file {path} cannot be used ({reason}): "
             "correct HEALTHSPHERE_ACCESS_TOKEN_FILE or the rights of the folder."
         ) from error
     if len(token) < SHORTEST_TOKEN or not token.isprintable() or " " in token:

@@ -178,9 +178,7 @@ async def _lifespan(app: Any) -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session")
-def make_server(
-    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., InProcessServer]]:
+def make_server(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., InProcessServer]]:
     """Makes applications with settings of your choice, each with a database of its own, gone at the end of the run."""
     with ExitStack() as stack:
 
@@ -219,19 +217,18 @@ def client(server: InProcessServer) -> Iterator[httpx.Client]:
     server.client.cookies.clear()
 
 
-@pytest.fixture(scope="session")
-def test_data() -> Path:
-    """The folder with `synthea-blaze`, `r4-examples` and `fhir-test-cases-r4`, unpacked once for all runs and workers.
+@pytest.fixture(scope="session", autouse=True)
+def unpacked_test_data() -> Path | None:
+    """The test data, unpacked once for all runs and workers; HEALTHSPHERE_TEST_DATA names the folder afterwards.
 
-    HEALTHSPHERE_TEST_DATA names a folder with these, or with their archives; else the archives are looked for in
-    `../shared/data` beside the checkout. Afterwards it names the unpacked ones.
+    That variable may name a folder with the unpacked data or with the archives; else the archives are looked for in
+    `../shared/data` beside the checkout. None when they are not there.
     """
     source = Path(os.environ.get("HEALTHSPHERE_TEST_DATA") or ROOT.parent / "shared" / "data")
     if all((source / name).is_dir() for name in ARCHIVES):
         return source
-    missing = [archive for archive in ARCHIVES.values() if not (source / archive).is_file()]
-    if missing:
-        pytest.skip(f"the test data is not there: {', '.join(missing)} in {source} (set HEALTHSPHERE_TEST_DATA)")
+    if not all((source / archive).is_file() for archive in ARCHIVES.values()):
+        return None
     folder = Path(tempfile.gettempdir()) / f"healthsphere-test-data-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -240,6 +237,14 @@ def test_data() -> Path:
             _unpack_once(source / archive, folder / name)
     os.environ["HEALTHSPHERE_TEST_DATA"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def test_data(unpacked_test_data: Path | None) -> Path:
+    """The folder with `synthea-blaze`, `r4-examples` and `fhir-test-cases-r4`; the test is skipped without them."""
+    if unpacked_test_data is None:
+        pytest.skip(f"the test data is not there: set HEALTHSPHERE_TEST_DATA to a folder with {', '.join(ARCHIVES)}")
+    return unpacked_test_data
 
 
 def _unpack_once(archive: Path, target: Path) -> None:

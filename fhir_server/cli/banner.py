@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fhir_server.version import VERSION
 from fhir_server.settings import Settings
 from fhir_server.storage.check import host_of
 from fhir_server.storage.embedded import EmbeddedMongo
+from fhir_server.version import VERSION
 
 
 def banner_of(settings: Settings, embedded: EmbeddedMongo | None) -> RenderableType:

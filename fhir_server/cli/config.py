@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,3 +51,11 @@ def _source(name: str) -> str:
     variables = [variable_of(name)] + (["MONGODB_URI"] if name == "mongodb_uri" else [])
     lower = {variable.lower(): variable for variable, value in os.environ.items() if value}
     return next((lower[variable.lower()] for variable in variables if variable.lower() in lower), "default")
+
+
+def default_of(name: str) -> str:
+    """The default of a setting, as the table of settings in the documentation shows it."""
+    default = Settings.model_fields[name].default
+    if default in (None, "", Path()):
+        return "(empty)"
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`"

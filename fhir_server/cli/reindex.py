@@ -29,7 +29,7 @@ def reindex(
         settings = settings_of(base_url=base_url, data_dir=data_dir)
         configure_logging("warning", settings.log_format)
         settings = stack.enter_context(with_database(settings))
-        from fhir_server.repository.reindex import reindex as run  # noqa: PLC0415  (heavy: only when it is used)
+        from fhir_server.app import reindex as run  # noqa: PLC0415  (heavy: only when it is used)
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         tasks: dict[str, TaskID] = {}

@@ -39,7 +39,9 @@ _BINDING = {
 }
 _UNARY_BINDING = 11
 _TYPE_FUNCTIONS = {"is": "is", "as": "as", "ofType": "as"}
+#: What is evaluated by recursion must not exhaust the stack: brackets within brackets, and links of one chain.
 _MAX_DEPTH = 100
+_MAX_LINKS = 250
 
 
 @lru_cache(maxsize=4096)
@@ -98,7 +100,9 @@ class _Parser:
         if self._depth > _MAX_DEPTH:
             raise self._unexpected(f"no deeper nesting than {_MAX_DEPTH} levels")
         left = self._operand()
+        links = 0
         while (power := self._power()) > binding:
+            links = self._linked(links)
             operator = self._advance().text
             if operator in ("is", "as"):
                 left = TypeOperation(operator, left, self._type_name())
@@ -106,6 +110,11 @@ class _Parser:
                 left = Binary(operator, left, self.expression(power))
         self._depth -= 1
         return left
+
+    def _linked(self, links: int) -> int:
+        if links == _MAX_LINKS:
+            raise self._unexpected(f"the end of a chain, which has {_MAX_LINKS} links at most,")
+        return links + 1
 
     def _power(self) -> int:
         token = self._token
@@ -116,7 +125,9 @@ class _Parser:
             operator = self._advance().text
             return Unary(operator, self.expression(_UNARY_BINDING))
         node = self._term()
+        links = 0
         while True:
+            links = self._linked(links)
             if self._at("."):
                 self._advance()
                 node = self._invocation(node)

@@ -1,7 +1,7 @@
 """The FHIR base as an ASGI application: one request in, one answer out, and every error an OperationOutcome.
 
-It is plain ASGI, below the web framework that serves the other pages: an empty answer through routing, validation models
-and dependency injection would cost more than a whole read does here.
+It is plain ASGI, below the web framework that serves the other pages: an empty answer through routing, validation
+models and dependency injection would cost more than a whole read does here.
 
 Spec: https://hl7.org/fhir/R4/http.html
 """
@@ -13,11 +13,11 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import structlog
+from starlette.types import Receive, Scope, Send
 
 from fhir_server.http.body import ClientGoneError, body_of
 from fhir_server.http.metrics import IN_FLIGHT, seconds_of
@@ -29,9 +29,6 @@ from fhir_server.model.clock import http_date_of
 from fhir_server.model.errors import FhirError, Issue, UnauthorizedError, outcome_of
 from fhir_server.model.exchange import Answer, Request
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Authorize = Callable[[str | None], bool]
 
 log = structlog.get_logger("fhir")
@@ -88,7 +85,14 @@ class FhirApplication:
         route = shape_of(path) if answer.status not in (404, 405) else "unknown"
         seconds_of(method, route, answer.status).observe(seconds)
         if seconds > SLOW_S:
-            log.warning("slow request", method=method, route=route, status=answer.status, seconds=round(seconds, 3), request_id=request_id)
+            log.warning(
+                "slow request",
+                method=method,
+                route=route,
+                status=answer.status,
+                seconds=round(seconds, 3),
+                request_id=request_id,
+            )
 
     async def _answer(
         self,
@@ -114,7 +118,11 @@ class FhirApplication:
             if "_" in query and ("_format" in query or "_pretty" in query):
                 wanted, pretty = presentation(request.parameters)
             media_type = answer_type(headers.get("accept", ""), wanted)
-            if self._authorize is not None and path != ("metadata",) and not self._authorize(headers.get("authorization")):
+            if (
+                self._authorize is not None
+                and path != ("metadata",)
+                and not self._authorize(headers.get("authorization"))
+            ):
                 raise unauthorized(headers)
             if method in ("POST", "PUT", "PATCH"):
                 request.body = await body_of(receive, headers, self._max_body_bytes)

@@ -16,8 +16,8 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>HealthSphere</title>
 <style>
-  body {{ font: 16px/1.6 system-ui, sans-serif; max-width: 44rem; margin: 4rem auto; padding: 0 1.5rem; color: #1c2733 }}
-  h1 {{ font-size: 1.9rem; margin-bottom: .2rem }} a {{ color: #0b6e8a }}
+  body {{ font: 16px/1.6 system-ui, sans-serif; max-width: 44rem; margin: 4rem auto; padding: 0 1.5rem }}
+  body {{ color: #1c2733 }} h1 {{ font-size: 1.9rem; margin-bottom: .2rem }} a {{ color: #0b6e8a }}
   code {{ background: #eef3f6; padding: .15rem .35rem; border-radius: .3rem }} li {{ margin: .35rem 0 }}
 </style></head><body>
 <h1>HealthSphere</h1><p>FHIR R4 (4.0.1) server, version {version}. The FHIR base is <code>{base}</code>.</p>

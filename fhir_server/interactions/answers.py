@@ -44,7 +44,9 @@ def location_of(version: Version, base_url: str) -> str:
     return f"{base_url}/{version.type}/{version.id}/_history/{version.version}"
 
 
-def written(request: Request, version: Version, *, created: bool, done: str, default: Return = "representation") -> Answer:
+def written(
+    request: Request, version: Version, *, created: bool, done: str, default: Return = "representation"
+) -> Answer:
     """The answer to a create or update: 201 with the new version's address, or 200."""
     match preferred_return(request, default):
         case "minimal":

@@ -21,10 +21,10 @@ Pairs = list[tuple[str, str]]
 class EntryRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     method: str
     url: str
-    ifNoneMatch: str | None = None  # noqa: N815 - the names of the specification
-    ifModifiedSince: str | None = None  # noqa: N815
-    ifMatch: str | None = None  # noqa: N815
-    ifNoneExist: str | None = None  # noqa: N815
+    ifNoneMatch: str | None = None
+    ifModifiedSince: str | None = None
+    ifMatch: str | None = None
+    ifNoneExist: str | None = None
     id: str | None = None
     extension: Any = None
 
@@ -34,7 +34,7 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    fullUrl: str | None = None  # noqa: N815
+    fullUrl: str | None = None
     resource: msgspec.Raw = NOTHING
     request: EntryRequest | None = None
     search: Any = None
@@ -42,18 +42,18 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     link: Any = None
     id: str | None = None
     extension: Any = None
-    modifierExtension: Any = None  # noqa: N815
+    modifierExtension: Any = None
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A Bundle whose resources are not looked at yet: 25,000 of them stay as small as their bytes."""
 
-    resourceType: str  # noqa: N815
+    resourceType: str
     type: str | None = None
     entry: list[Entry] = []
     id: str | None = None
     meta: Any = None
-    implicitRules: str | None = None  # noqa: N815
+    implicitRules: str | None = None
     language: str | None = None
     identifier: Any = None
     timestamp: str | None = None

@@ -41,7 +41,9 @@ def request_of_entry(outer: Request, entry: Entry, index: int) -> Request:
             key="HS-BUNDLE-METHOD",
         )
     path, query = split_url(url, outer.base_url, place)
-    headers = {"prefer": f"return={wanted}"} if (wanted := preferences(outer).get("return")) else {"prefer": "return=minimal"}
+    headers = (
+        {"prefer": f"return={wanted}"} if (wanted := preferences(outer).get("return")) else {"prefer": "return=minimal"}
+    )
     for name, value in (
         ("if-none-match", entry.request.ifNoneMatch),
         ("if-match", entry.request.ifMatch),

@@ -54,7 +54,7 @@ def query_of(
     """The parameters, and those of them that were applied, for the links."""
     count = context.limits.default_page_size
     known: dict[str, Any] = {}
-    applied = []
+    applied: list[tuple[str, str]] = []
     for name, value in request.parameters:
         match name:
             case "_since":

@@ -1,7 +1,7 @@
 """Links between the entries of a transaction, rewritten to where their targets end up.
 
-The server gives new ids to what is created, so every element that names an entry by its `fullUrl` must follow: references,
-elements of the types uri, url, canonical, oid and uuid, and `href` and `src` in narratives.
+The server gives new ids to what is created, so every element that names an entry by its `fullUrl` must follow:
+references, elements of the types uri, url, canonical, oid and uuid, and `href` and `src` in narratives.
 
 Spec: https://hl7.org/fhir/R4/http.html#trules, https://hl7.org/fhir/R4/bundle.html#references
 """

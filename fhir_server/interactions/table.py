@@ -13,7 +13,7 @@ from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import delete, delete_conditional
 from fhir_server.interactions.history import history
 from fhir_server.interactions.read import read
-from fhir_server.interactions.registration import Interaction
+from fhir_server.interactions.registration import Handler, Interaction
 from fhir_server.interactions.search_type import search_type
 from fhir_server.interactions.submit import submit
 from fhir_server.interactions.update import update, update_conditional
@@ -39,7 +39,7 @@ TABLE: tuple[Interaction, ...] = (
     Interaction("DELETE", "{type}", delete_conditional),
 )
 
-_HANDLERS = {(row.method, row.shape): row.handle for row in TABLE}
+_HANDLERS: dict[tuple[str, str], Handler] = {(row.method, row.shape): row.handle for row in TABLE}
 _METHODS: dict[str, list[str]] = {}
 for _row in TABLE:
     if _row.method not in _METHODS.setdefault(_row.shape, []):
@@ -77,7 +77,8 @@ async def dispatch(context: Context, request: Request) -> Answer:
     methods = _METHODS.get(shape)
     if methods is None:
         raise NotFoundError(
-            f"{'/'.join(request.path)!r} is no address of this server; {request.base_url}/metadata tells what it offers.",
+            f"{'/'.join(request.path)!r} is no address of this server; "
+            f"{request.base_url}/metadata tells what it offers.",
             code="not-supported",
             key="HS-ROUTE",
         )
@@ -92,4 +93,6 @@ async def dispatch(context: Context, request: Request) -> Answer:
 def unknown_type(context: Context, name: str) -> NotFoundError:
     near = get_close_matches(name, context.registry.resource_types, n=1)
     hint = f"; did you mean {near[0]}?" if near else "."
-    return NotFoundError(f"{name[:80]!r} is no resource type of FHIR R4{hint}", code="not-supported", key="HS-ROUTE-TYPE")
+    return NotFoundError(
+        f"{name[:80]!r} is no resource type of FHIR R4{hint}", code="not-supported", key="HS-ROUTE-TYPE"
+    )

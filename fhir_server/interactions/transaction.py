@@ -68,14 +68,17 @@ class Plan:
         return [step for step in self.steps if step.kind == kind]
 
     def lock_keys(self) -> list[str]:
-        return sorted({lock_key(s.type, s.criteria) for s in self.steps if s.criteria is not None and s.kind != "DELETE"})
+        return sorted(
+            {lock_key(s.type, s.criteria) for s in self.steps if s.criteria is not None and s.kind != "DELETE"}
+        )
 
 
 async def transaction(context: Context, request: Request, bundle: Envelope) -> Answer:
     """Carry out all entries; the response has one entry per entry of the request, in its order.
 
     Raises:
-        FhirError: whatever the first failing kind of entry deserves; each issue names its entry. Nothing is changed then.
+        FhirError: whatever the first failing kind of entry deserves; each issue names its entry. Nothing is changed
+        then.
     """
     plan = planned(context, request, bundle)
     references = sorted(conditional_references(request.body))
@@ -132,25 +135,24 @@ def step_of(context: Context, index: int, request: Request, full_url: str | None
     if method == "GET":
         return Step(index, "GET", request, path[0] if path else "", full_url)
     if not path or not context.registry.is_resource_type(path[0]):
-        raise InvalidError(
-            f"The url {'/'.join(path)!r} names no resource type.", code="value", key="HS-TXN-URL"
-        )
+        raise InvalidError(f"The url {'/'.join(path)!r} names no resource type.", code="value", key="HS-TXN-URL")
     step: Step | None = None
     match method, len(path), bool(request.query):
         case "POST", 1, False:
             criteria = request.headers.get("if-none-exist")
             step = Step(index, "POST", request, path[0], full_url)
             step.criteria = criteria.rpartition("?")[2] if criteria is not None else None
-        case ("PUT" | "DELETE"), 2, False:
+        case (("PUT" | "DELETE"), 2, False):
             step = Step(index, "PUT" if method == "PUT" else "DELETE", request, path[0], full_url, id=path[1])
             if not ID.fullmatch(path[1]):
                 raise malformed_id(path[0], path[1])
-        case ("PUT" | "DELETE"), 1, True:
+        case (("PUT" | "DELETE"), 1, True):
             step = Step(index, "PUT" if method == "PUT" else "DELETE", request, path[0], full_url)
             step.criteria = request.query
     if step is None:
+        address = "/".join(path) + (f"?{request.query}" if request.query else "")
         raise MethodNotAllowedError(
-            f"{method} {'/'.join(path)}{'?' + request.query if request.query else ''} is not possible in a transaction.",
+            f"{method} {address} is not possible in a transaction.",
             key="HS-TXN-METHOD",
         )
     if step.kind in ("POST", "PUT") and not request.body:
@@ -318,9 +320,7 @@ def change_from(step: Step, links: Links) -> Change:
     return Change("PUT", step.type, step.id, resource, if_match=if_match(step.request))
 
 
-async def commit_portion(
-    context: Context, unit: Unit, portion: list[tuple[Step, Checked]]
-) -> list[Committed]:
+async def commit_portion(context: Context, unit: Unit, portion: list[tuple[Step, Checked]]) -> list[Committed]:
     """Write a portion; a change that cannot be made is told as its entry."""
     try:
         return await context.repository.commit_within(unit, [checked for _, checked in portion])

@@ -6,6 +6,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -15,21 +16,26 @@ def now_us() -> int:
     return time.time_ns() // 1_000_000 * 1000
 
 
-_second_text: tuple[int, str] = (-1, "")
+@lru_cache(maxsize=4096)
+def _second_of(second: int) -> str:
+    """Formatting a date is dear, and what was written together shares its second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def instant_of(moment_us: int) -> str:
     """`2026-11-22T11:38:12.345Z`, as `meta.lastUpdated` carries it."""
-    global _second_text
     second, fraction_us = divmod(moment_us, 1_000_000)
-    if _second_text[0] != second:  # formatting a date is dear; within one second only the fraction differs
-        _second_text = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-    return f"{_second_text[1]}.{fraction_us // 1000:03d}Z"
+    return f"{_second_of(second)}.{fraction_us // 1000:03d}Z"
 
 
 def http_date_of(moment_us: int) -> str:
     """`Sun, 22 Nov 2026 11:38:12 GMT`, as `Last-Modified` carries it."""
-    return format_datetime(datetime.fromtimestamp(moment_us // 1_000_000, UTC), usegmt=True)
+    return _http_second_of(moment_us // 1_000_000)
+
+
+@lru_cache(maxsize=4096)
+def _http_second_of(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC), usegmt=True)
 
 
 def moment_of_http_date(text: str) -> int | None:

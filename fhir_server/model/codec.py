@@ -1,8 +1,8 @@
 """Resources as JSON, exactly: what a client wrote is what every reader gets.
 
-No float ever touches a resource: a decimal keeps its digits (`1.10`, `66.899999999999991`, `1E3`), an object its order, an
-unknown member its place. What JSON allows and FHIR cannot mean (two members of one name, NaN, a lone surrogate, a
-document nested beyond reason) is refused with the place and the reason.
+No float ever touches a resource: a decimal keeps its digits (`1.10`, `66.899999999999991`, `1E3`), an object its
+order, an unknown member its place. What JSON allows and FHIR cannot mean (two members of one name, NaN, a lone
+surrogate, a document nested beyond reason) is refused with the place and the reason.
 
 Spec: https://hl7.org/fhir/R4/json.html, https://hl7.org/fhir/R4/datatypes.html#decimal
 """
@@ -124,19 +124,24 @@ def _refuse_deep(document: Any) -> None:
         depth += 1
         if depth > MAX_DEPTH:
             raise _too_deep()
-        level = [
-            child
-            for node in level
-            for child in (node.values() if type(node) is dict else node)
-            if type(child) is dict or type(child) is list
-        ] if type(level[0]) in (dict, list) else []
+        level = (
+            [
+                child
+                for node in level
+                for child in (node.values() if type(node) is dict else node)
+                if type(child) is dict or type(child) is list
+            ]
+            if type(level[0]) in (dict, list)
+            else []
+        )
 
 
 def structural_quotes(data: bytes) -> int:
     """Count the quotes that open or close a string.
 
-    Decoding keeps one of two members of the same name, so a document in which a name is doubled comes back from decoding
-    and encoding with fewer strings. Comparing two counts costs a scan; a parser that looks at every name costs three parses.
+    Decoding keeps one of two members of the same name, so a document in which a name is doubled comes back from
+    decoding and encoding with fewer strings. Comparing two counts costs a scan; a parser that looks at every name
+    costs three parses.
     """
     if b"\\" in data:
         data = data.replace(b"\\\\", b"")

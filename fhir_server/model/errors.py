@@ -28,7 +28,9 @@ class Issue:
     def as_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"severity": self.severity, "code": self.code}
         if self.key:
-            row["details"] = {"coding": [{"system": "https://healthsphere.dev/fhir/CodeSystem/message", "code": self.key}]}
+            row["details"] = {
+                "coding": [{"system": "https://healthsphere.dev/fhir/CodeSystem/message", "code": self.key}]
+            }
         row["diagnostics"] = self.diagnostics
         if self.expression:
             row["expression"] = [self.expression]

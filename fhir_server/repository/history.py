@@ -1,8 +1,8 @@
 """History as one ordered stream over current and earlier versions.
 
-A resource's last version stands in its type's collection, the others in the history collection; a page is an aggregation
-over both, as they were at one moment. The order is total (moment, type, id, version, all descending), so that a cursor
-names its place exactly even where a transaction gave thousands of versions the same moment.
+A resource's last version stands in its type's collection, the others in the history collection; a page is an
+aggregation over both, as they were at one moment. The order is total (moment, type, id, version, all descending), so
+that a cursor names its place exactly even where a transaction gave thousands of versions the same moment.
 
 Spec: https://hl7.org/fhir/R4/http.html#history
 """
@@ -105,9 +105,7 @@ def _at_pipeline(query: HistoryQuery, types: list[str], after: tuple[int, str, s
     begun = {"t": {"$lt": query.at.end_us}}
     past = {**begun, **({"y": query.type} if query.type else {}), **({"i": query.id} if query.id else {})}
     here = {**begun, **({"_id": query.id} if query.id else {})}
-    unions = [
-        {"$unionWith": {"coll": name, "pipeline": [{"$match": here}, *_as_history(name)]}} for name in types
-    ]
+    unions = [{"$unionWith": {"coll": name, "pipeline": [{"$match": here}, *_as_history(name)]}} for name in types]
     # The version that ended the time of another may itself have begun after the span: it is left out above, and the
     # other then counts as still current at the end of the span, which is right.
     replaced = {

@@ -1,7 +1,7 @@
 """The repository: every read and every change of a resource, whoever asks for it.
 
-A create by POST, an entry of a transaction and an imported file all become `Change`s and end in `commit`: validate, index,
-number, write. Nothing else writes.
+A create by POST, an entry of a transaction and an imported file all become `Change`s and end in `commit`: validate,
+index, number, write. Nothing else writes.
 """
 
 from __future__ import annotations
@@ -220,8 +220,8 @@ class Repository:
 def decided(checked: Checked, current: Version | None) -> Committed:
     """The version that a change makes of what stands there now.
 
-    Deleting what is deleted already, or never was, changes nothing: the outcome then holds the current version itself, or
-    a version 0 where there is none.
+    Deleting what is deleted already, or never was, changes nothing: the outcome then holds the current version itself,
+    or a version 0 where there is none.
     """
     change = checked.change
     if change.if_match is not None and (current is None or current.version != change.if_match):
@@ -244,9 +244,7 @@ def numbered(checked: Checked, current: Version | None) -> Version:
     number = current.version + 1 if current else 1
     moment = max(now_us(), current.moment_us) if current else now_us()
     body = None if change.resource is None else codec.encode(stamped(change.resource, change.id, number, moment))
-    return Version(
-        change.type, change.id, number, moment, change.method, body, secrets.token_bytes(8), checked.entries
-    )
+    return Version(change.type, change.id, number, moment, change.method, body, secrets.token_bytes(8), checked.entries)
 
 
 def stamped(resource: Json, resource_id: str, number: int, moment_us: int) -> Json:
@@ -273,7 +271,8 @@ def gone(version: Version) -> GoneError:
         [
             Issue(
                 "deleted",
-                f"{version.type}/{version.id} was deleted at {instant_of(version.moment_us)} (version {version.version}).",
+                f"{version.type}/{version.id} was deleted at {instant_of(version.moment_us)} "
+                f"(version {version.version}).",
                 key="HS-READ-GONE",
             )
         ],

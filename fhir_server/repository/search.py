@@ -12,7 +12,8 @@ from fhir_server.model import codec
 from fhir_server.model.errors import PreconditionFailedError
 from fhir_server.model.exchange import decoded
 from fhir_server.search.compile import filter_of
-from fhir_server.search.execute import Page, SearchStore, page_of
+from fhir_server.search.execute import SearchStore, page_of
+from fhir_server.search.page import Page
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
 from fhir_server.search.resolve import resolve

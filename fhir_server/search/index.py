@@ -63,7 +63,7 @@ class Indexer:
         """The entries of a structurally valid resource, by search parameter code and, for some, `code:suffix`.
 
         Every value is a list that is not empty (but for `near`, a bare point); a list may be shared by several codes
-        and must not be changed. What cannot be indexed is passed over: a resource is stored whatever can be found of it.
+        and must not be changed. What cannot be indexed is passed over; a resource is stored all the same.
         """
         resource_type = resource["resourceType"]
         plan = self._plans.get(resource_type)

@@ -112,7 +112,7 @@ class ParameterTable:
         code = name.partition(":")[0]
         expression = f"http.{name[:80]}"
         if code in _INCLUDES or code in _NOT_YET or "." in name or (code in self.parameters and ":" in name):
-            what = "A chained search parameter" if "." in name else f"The search parameter {code!r}"
+            what = f"The chained search parameter {name[:80]!r}" if "." in name else f"The search parameter {code!r}"
             text = f"{what} is not supported by this server."
             return Issue("not-supported", text, expression, "HS-SEARCH-UNSUPPORTED")
         near = get_close_matches(code, self.parameters, n=3)

@@ -102,13 +102,20 @@ def indexed_key(order: Order, document: dict[str, Any]) -> tuple[KeyValue, ...]:
         return ()
     key = order.keys[0]
     if key.parameter.field == "t":
-        return (document["t"],)
+        return (_plain(document["t"]),)
     entries = document.get("x", {}).get(key.parameter.code)
     if not entries:
         return (None,)
     ends = _ends(key)
     values = entries if ends is None else [(entry[ends[0]], entry[ends[1]]) for entry in entries]
-    return (max(values) if key.descending else min(values),)
+    return (_plain(max(values) if key.descending else min(values)),)
+
+
+def _plain(value: Any) -> KeyValue:
+    """A driver's own kinds of integer would not be JSON in a cursor."""
+    if isinstance(value, tuple):
+        return tuple(int(end) for end in value) if isinstance(value[0], int) else value
+    return int(value) if isinstance(value, int) else value
 
 
 def beyond_indexed(order: Order, place: Place, *, forward: bool, inclusive: bool) -> list[Filter]:
@@ -162,7 +169,7 @@ def computed_stages(
 def computed_key(order: Order, row: dict[str, Any]) -> tuple[KeyValue, ...]:
     """The keys of a row that came from `computed_stages`."""
     values = [row.get(f"k{i}") for i in range(len(order.keys))]
-    return tuple([(v["a"], v["b"]) if isinstance(v, dict) else v for v in values])
+    return tuple([_plain((v["a"], v["b"]) if isinstance(v, dict) else v) for v in values])
 
 
 def _expression(key: SortKey) -> dict[str, Any] | str:

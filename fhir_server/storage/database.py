@@ -9,12 +9,12 @@ from typing import Any
 
 from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
 from bson.decimal128 import Decimal128
+from bson.errors import InvalidDocument
 from pymongo import AsyncMongoClient
 from pymongo.errors import (
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
-    InvalidDocument,
     NetworkTimeout,
     OperationFailure,
     PyMongoError,
@@ -30,7 +30,7 @@ DURABLE = WriteConcern(w="majority", j=True)
 MONGO_TOO_LARGE = 10334
 
 
-class _DecimalCodec(TypeCodec):  # type: ignore[misc]  # bson declares its codec base class without types
+class _DecimalCodec(TypeCodec):
     """Index entries and search values are decimals; MongoDB compares them exactly as Decimal128 (34 digits)."""
 
     python_type = Decimal

@@ -1,8 +1,8 @@
 """Concurrent commands of one kind, gathered into one.
 
-What a MongoDB driver costs is paid per command, hardly per document: reading eight documents by one `$in` takes a quarter
-of the processor time of eight reads. A `Gather` collects what arrives while its commands are under way, and sends it as
-the next command. A lone caller waits for nobody; each caller gets its own answer or its own error.
+What a MongoDB driver costs is paid per command, hardly per document: reading eight documents by one `$in` takes a
+quarter of the processor time of eight reads. A `Gather` collects what arrives while its commands are under way, and
+sends it as the next command. A lone caller waits for nobody; each caller gets its own answer or its own error.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 **How a single write is safe without a transaction.** A create inserts one document. A change first copies the version
 that it replaces into the history, then replaces the current document if it still holds that version (compare and set).
-The copy is journalled before the replacement, since both go through one oplog; a crash between the two leaves a copy of a
-version that is still current, which readers recognise by its number. So a `kill -9` at any point loses no acknowledged
-write and shows no half of one. Changes of several resources use a MongoDB transaction (`transact`).
+The copy is journalled before the replacement, since both go through one oplog; a crash between the two leaves a copy
+of a version that is still current, which readers recognise by its number. So a `kill -9` at any point loses no
+acknowledged write and shows no half of one. Changes of several resources use a MongoDB transaction (`transact`).
 """
 
 from __future__ import annotations
@@ -229,11 +229,11 @@ class Store:
                 change = self._changes[new.type] = Gather(self._changer(new.type), parallel=2)
             await change((new, previous))
 
-    def _inserter(self, resource_type: str) -> Callable[[Sequence[Version]], Awaitable[list[None | Exception]]]:
+    def _inserter(self, resource_type: str) -> Callable[[Sequence[Version]], Awaitable[list[Exception | None]]]:
         collection = self._database[resource_type]
 
-        async def insert(versions: Sequence[Version]) -> list[None | Exception]:
-            results: list[None | Exception] = [None] * len(versions)
+        async def insert(versions: Sequence[Version]) -> list[Exception | None]:
+            results: list[Exception | None] = [None] * len(versions)
             with translated():
                 try:
                     await collection.insert_many([v.current_document() for v in versions], ordered=False)
@@ -244,21 +244,18 @@ class Store:
 
         return insert
 
-    def _changer(self, resource_type: str) -> Callable[[Sequence[Change]], Awaitable[list[None | Exception]]]:
+    def _changer(self, resource_type: str) -> Callable[[Sequence[Change]], Awaitable[list[Exception | None]]]:
         current = self._database[resource_type]
 
-        async def change(changes: Sequence[Change]) -> list[None | Exception]:
+        async def change(changes: Sequence[Change]) -> list[Exception | None]:
             with translated():
                 epoch = await self._copy_to_history([old for _, old in changes], ORDERED)
                 result = await current.bulk_write(
-                    [
-                        ReplaceOne({"_id": new.id, "v": old.version}, new.current_document())
-                        for new, old in changes
-                    ],
+                    [ReplaceOne({"_id": new.id, "v": old.version}, new.current_document()) for new, old in changes],
                     ordered=False,
                 )
                 if epoch != self._primary():
-                    # Another member became primary in between: what was not yet on a majority may be gone, so say it again.
+                    # Another member became primary in between: what was not on a majority may be gone; say it again.
                     await self._copy_to_history([old for _, old in changes], DURABLE)
                 if result.matched_count == len(changes):
                     return [None] * len(changes)

@@ -22,7 +22,7 @@ _TOKEN = r"[A-Za-z0-9!#$&^_.+\-]+"
 SHAPES: dict[str, tuple[re.Pattern[str], str]] = {
     # CapabilityStatement.format has the short forms too: xml, json.
     f"{VALUE_SETS}mimetypes": (
-        re.compile(rf'{_TOKEN}(?:/(?:{_TOKEN}|\*))?(?: ?; ?{_TOKEN}=[^;\s][^;\t\r\n]*)*'),
+        re.compile(rf"{_TOKEN}(?:/(?:{_TOKEN}|\*))?(?: ?; ?{_TOKEN}=[^;\s][^;\t\r\n]*)*"),
         "a media type such as application/pdf",
     ),
     f"{VALUE_SETS}languages": (re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*"), "a language tag such as en-GB"),

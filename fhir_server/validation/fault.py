@@ -5,7 +5,7 @@ A valid resource costs no path at all: each level prefixes its own name to the f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fhir_server.model.errors import Issue, Severity
@@ -21,9 +21,7 @@ class Fault:
 
     __slots__ = ("code", "diagnostics", "key", "path", "severity")
 
-    def __init__(
-        self, key: str, code: str, diagnostics: str, *, path: str = "", severity: Severity = "error"
-    ) -> None:
+    def __init__(self, key: str, code: str, diagnostics: str, *, path: str = "", severity: Severity = "error") -> None:
         self.key = key
         self.code = code
         self.diagnostics = diagnostics
@@ -80,7 +78,8 @@ class UnknownMember(Fault):
 
     __slots__ = ("known", "name")
 
-    def __init__(self, name: str, known: list[str]) -> None:
+    def __init__(self, name: str, *known: Iterable[str]) -> None:
+        """`known` are the collections of names that would have been right; they are kept, not copied."""
         super().__init__("HS-VAL-UNKNOWN", "structure", "", path=step_of(name))
         self.name = name
         self.known = known

@@ -129,14 +129,11 @@ def primitive_array_check(item: Check) -> Check:
     return check
 
 
-def _unusual(
-    shape: Shape, element: Check, value: Json, name: str, faults: Found, bits: int
-) -> tuple[Found, int]:
+def _unusual(shape: Shape, element: Check, value: Json, name: str, faults: Found, bits: int) -> tuple[Found, int]:
     """A `_name` twin, or a member that the type does not define."""
     twin = shape.twins.get(name)
     if twin is None:
-        known = [*shape.members, *shape.choices]
-        return also(UnknownMember(name, known), faults), bits
+        return also(UnknownMember(name, shape.members, shape.choices), faults), bits
     base = name[1:]
     choice = shape.choices.get(base)
     if choice is not None and base not in value:

@@ -8,6 +8,8 @@ Spec: https://hl7.org/fhir/R4/validation.html
 from __future__ import annotations
 
 from difflib import get_close_matches
+from itertools import chain
+from threading import Lock
 from typing import Any
 
 from fhir_server.model.errors import Issue
@@ -40,6 +42,7 @@ class Validator:
     def __init__(self, registry: Registry, terminology: Terminology) -> None:
         self._registry = registry
         self._checks: dict[str, Check] = {}
+        self._compiling = Lock()
         self._compiler = Compiler(registry, terminology, self._resource, self._contained)
 
     def issues_of(self, resource: Json) -> list[Issue]:
@@ -78,7 +81,8 @@ class Validator:
     def _check_of(self, resource_type: str) -> Check | None:
         check = self._checks.get(resource_type)
         if check is None and self._registry.is_resource_type(resource_type):
-            check = self._checks[resource_type] = self._compiler.check_of(resource_type)
+            with self._compiling:  # a check is known to others of its kind before all its members are
+                check = self._checks[resource_type] = self._compiler.check_of(resource_type)
         return check
 
     def _resource(self, value: Any) -> Found:
@@ -167,7 +171,7 @@ def _moved(fault: Fault, path: str) -> Fault:
 
 
 def _unknown_text(fault: UnknownMember, *, with_suggestion: bool) -> str:
-    near = get_close_matches(fault.name[:MAX_NAME], fault.known, 1) if with_suggestion else []
+    near = get_close_matches(fault.name[:MAX_NAME], chain(*fault.known), 1) if with_suggestion else []
     suggestion = f" (did you mean {near[0]}?)" if near else ""
     return f"Found the member {shown(fault.name)}; expected only elements that are defined here{suggestion}."
 

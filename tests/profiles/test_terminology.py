@@ -14,7 +14,11 @@ ANIMALS: dict[str, Any] = {
     "content": "complete",
     "caseSensitive": True,
     "concepts": [
-        ["_animal", "Animal", [["mammal", "Mammal", [["cat", "Cat"], ["dog", "Dog"]]], ["bird", "Bird", [["owl", "Owl"]]]]],
+        [
+            "_animal",
+            "Animal",
+            [["mammal", "Mammal", [["cat", "Cat"], ["dog", "Dog"]]], ["bird", "Bird", [["owl", "Owl"]]]],
+        ],
         ["bat", "Bat"],
     ],
     "parents": {"bat": ["mammal"]},

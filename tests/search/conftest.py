@@ -21,7 +21,7 @@ from pymongo import IndexModel, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from fhir_server.search.indexes import indexes_of
+from fhir_server.search.indexes import IndexSpec, indexes_of
 from profiles.registry import registry
 
 START_TIMEOUT_S = 30
@@ -92,17 +92,16 @@ class Library:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self.database = database
         self.commands: list[str] = []
+        self._filled: set[str] = set()
 
     def fill(self, resource_type: str, documents: Sequence[dict[str, Any]]) -> Collection[dict[str, Any]]:
         """A collection with its indexes and only these documents."""
         collection = self.database[resource_type]
-        collection.drop()
-        collection.create_indexes(
-            [
-                IndexModel(list(s.keys), name=s.name, **({"partialFilterExpression": s.partial} if s.partial else {}))
-                for s in indexes_of(resource_type, registry())
-            ]
-        )
+        if resource_type in self._filled:  # making some fifty indexes anew takes longer than any test
+            collection.delete_many({})
+        else:
+            collection.create_indexes([_model(spec) for spec in indexes_of(resource_type, registry())])
+            self._filled.add(resource_type)
         if documents:
             collection.insert_many(documents)
         self.commands.clear()
@@ -131,6 +130,11 @@ class Library:
     async def estimate(self, resource_type: str) -> int:
         self.commands.append("estimate")
         return self.database[resource_type].estimated_document_count()
+
+
+def _model(spec: IndexSpec) -> IndexModel:
+    partial = {"partialFilterExpression": spec.partial} if spec.partial else {}
+    return IndexModel(list(spec.keys), name=spec.name, **partial)
 
 
 @pytest.fixture(scope="session")

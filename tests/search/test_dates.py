@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -83,7 +84,7 @@ def test_every_coarser_precision_contains_the_finer_one(moment: datetime) -> Non
     texts = [moment.isoformat(timespec=t) + "Z" for t in ("microseconds", "milliseconds", "seconds", "minutes")]
     day = moment.date().isoformat()
     spans = [interval_of(text) for text in (*texts, day, day[:7], day[:4])]
-    for fine, coarse in zip(spans, spans[1:], strict=False):
+    for fine, coarse in pairwise(spans):
         assert coarse.start_us <= fine.start_us < fine.end_us <= coarse.end_us
 
 

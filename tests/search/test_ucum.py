@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_server.search.ucum import canonical
@@ -69,17 +69,20 @@ def test_what_is_no_ucum_unit_gives_none_and_never_raises(code: str) -> None:
     assert canonical(Decimal("1.5"), code) is None
 
 
+@settings(deadline=None)  # the first call reads UCUM's tables
 @given(st.text(alphabet="mgdLl/.*^0123456789()[]{}%'-+HgUkCs", max_size=12))
 def test_no_code_raises(code: str) -> None:
     found = canonical(Decimal(1), code)
     assert found is None or isinstance(found[0], Decimal)
 
 
+@settings(deadline=None)  # the first call reads UCUM's tables
 @given(st.decimals(allow_nan=False, allow_infinity=False))
 def test_no_value_raises(value: Decimal) -> None:
     assert canonical(value, "mg/dL") is not None
 
 
+@settings(deadline=None)  # the first call reads UCUM's tables
 @given(st.decimals(min_value=-(10**9), max_value=10**9, places=6))
 def test_an_answer_is_the_exact_fraction_rounded_once(value: Decimal) -> None:
     found = canonical(value, "[degF]")

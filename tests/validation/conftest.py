@@ -11,7 +11,6 @@ from profiles.registry import registry
 from profiles.terminology import terminology
 
 
-
 @pytest.fixture(scope="session")
 def validator() -> Validator:
     return Validator(registry(), terminology())

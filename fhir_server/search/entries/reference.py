@@ -33,11 +33,7 @@ class ReferenceEntries:
         return None
 
     def local(self, reference: str) -> str | None:
-        """What is searched for: without our own base URL and without a version; None for a fragment.
-
-        >>> ReferenceEntries(token, "http://our/fhir").local("http://our/fhir/Patient/1/_history/2")  # doctest: +SKIP
-        'Patient/1'
-        """
+        """What is searched for: without our own base URL and without a version (`Patient/1`); None for a fragment."""
         if reference.startswith("#"):
             return None
         reference = reference.removeprefix(self._base)

@@ -1,0 +1,28 @@
+"""`docs/settings.md` is the code's table of settings, row by row."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fhir_server.cli.config import default_of
+from fhir_server.settings import Settings, variable_of
+
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(r"^\| `(HEALTHSPHERE_\w+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
+
+
+def test_the_documented_table_of_settings_equals_the_code() -> None:
+    documented = ROW.findall((ROOT / "docs" / "settings.md").read_text("utf-8"))
+    in_code = [
+        (variable_of(name), default_of(name), field.description) for name, field in Settings.model_fields.items()
+    ]
+    assert documented == in_code
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    sources = [path.read_text("utf-8") for path in (ROOT / "fhir_server").rglob("*.py") if path.name != "settings.py"]
+    unread = [
+        name for name in Settings.model_fields if not any(re.search(rf"settings\.{name}\b", text) for text in sources)
+    ]
+    assert unread == []
