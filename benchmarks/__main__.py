@@ -6,6 +6,7 @@ import argparse
 import json
 import multiprocessing
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -28,6 +29,7 @@ R = TypeVar("R")
 def main() -> int:
     """Run the scenarios; the exit status is 1 when an answer was wrong."""
     options = _arguments()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the `with` blocks clean up
     with tempfile.TemporaryDirectory(prefix="healthsphere-bench-") as scratch:
         folder = Path(scratch)
         with Server(folder / "server", workers=options.workers) as server:

@@ -14,6 +14,8 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
+from fhir_server.storage import leash
+
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 
@@ -50,12 +52,13 @@ class Server:
         return self.data_dir.with_name(f"{self.data_dir.name}.log")
 
     def start(self) -> None:
-        """Start and wait until it is ready.
+        """Start and wait until it is ready; call it from the main thread, whose end would end the server.
 
         Raises:
             RuntimeError: it ends, or is not ready in time; the message has the end of its log.
         """
-        command = [sys.executable, "-m", "fhir_server.cli", "serve", "--auth", "off", "--port", str(self.port)]
+        tied = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]  # it must not outlive us, even killed
+        command = [*tied, sys.executable, "-m", "fhir_server.cli", "serve", "--auth", "off", "--port", str(self.port)]
         command += ["--workers", str(self._workers), "--data-dir", str(self.data_dir)]
         environment = {k: v for k, v in os.environ.items() if k != "MONGODB_URI" and not k.startswith("HEALTHSPHERE_")}
         with self.log.open("ab") as log:

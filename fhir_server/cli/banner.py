@@ -25,7 +25,7 @@ def banner_of(settings: Settings, embedded: EmbeddedMongo | None) -> RenderableT
         ("", ""),
         ("Capabilities", f"curl {root}/fhir/metadata"),
         ("Patients", f"curl{token} '{root}/fhir/Patient?_count=3&_pretty=true'"),
-        ("API pages", f"{root}/docs"),
+        ("Start page", f"{root}/"),
         ("Health", f"{root}/health/ready"),
         ("Metrics", f"{root}/metrics"),
         ("Load files", f"healthsphere load --base-url {root}/fhir PATH…"),

@@ -29,7 +29,7 @@ class Issue:
         row: dict[str, Any] = {"severity": self.severity, "code": self.code}
         if self.key:
             row["details"] = {
-                "coding": [{"system": "https://healthsphere.dev/fhir/CodeSystem/message", "code": self.key}]
+                "coding": [{"system": "urn:healthsphere:message", "code": self.key}]
             }
         row["diagnostics"] = self.diagnostics
         if self.expression:

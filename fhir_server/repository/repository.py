@@ -60,10 +60,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a change came to: the version that is current now, and whether it is the first or follows a deletion."""
+    """What a change came to.
+
+    Attributes:
+        version: what is current now
+        created: whether it is the first version, or the first after a deletion
+        changed: whether there is anything to write
+    """
 
     version: Version
     created: bool
+    changed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +186,7 @@ class Repository:
         for attempt in range(ATTEMPTS):
             current = await self._store.get(change.type, change.id)
             outcome = decided(checked, current)
-            if outcome.version is current:
+            if not outcome.changed:
                 return outcome
             try:
                 await self._store.write(outcome.version, current)
@@ -211,7 +218,7 @@ class Repository:
             except FhirError as error:
                 raise FailedChangeError(position, error) from error
             outcomes.append(outcome)
-            if outcome.version is not current:
+            if outcome.changed:
                 writes.append((outcome.version, current))
         await unit.write(writes)
         return outcomes
@@ -231,9 +238,10 @@ def decided(checked: Checked, current: Version | None) -> Committed:
         )
     if change.resource is None:
         if current is None:
-            return Committed(Version(change.type, change.id, ABSENT, now_us(), "DELETE", None), created=False)
+            nothing = Version(change.type, change.id, ABSENT, now_us(), "DELETE", None)
+            return Committed(nothing, created=False, changed=False)
         if current.deleted:
-            return Committed(current, created=False)
+            return Committed(current, created=False, changed=False)
     created = change.resource is not None and (current is None or current.deleted)
     return Committed(numbered(checked, current), created)
 

@@ -28,8 +28,11 @@ def filter_of(search: Search, terminology: Terminology, access: Iterable[Filter]
         search: with terminology modifiers already resolved (see `resolve`)
         access: further conditions that a match must meet, such as those of an access policy
     """
-    conditions = [condition_of(p, terminology) for p in search.predicates]
-    if not any(map(asks_for_entry, search.predicates)):
+    predicates = search.predicates
+    conditions = [condition_of(p, terminology) for p in predicates]
+    if len(predicates) > 1:
+        conditions = _with_ranges_joined(predicates, conditions)
+    if not any(map(asks_for_entry, predicates)):
         conditions.append(LIVING)
     return all_of([*conditions, *access])
 
@@ -59,6 +62,26 @@ def all_of(conditions: Sequence[Filter]) -> Filter:
         else:
             return {"$and": [c for c in conditions if c]}
     return merged
+
+
+def _with_ranges_joined(predicates: Sequence[Predicate], conditions: list[Filter]) -> list[Filter]:
+    """`date=ge2020-01-01&date=lt2020-02-01` as one condition, which an index can walk from one end to the other.
+
+    Two conditions may be met by two dates of a resource; where it can have only one, they are the same as one.
+    """
+    by_field: dict[str, list[int]] = {}
+    for position, predicate in enumerate(predicates):
+        match predicate:
+            case Comparison(Parameter(type="date", single=True, field=field), None, (_,)) if field != "t":
+                by_field.setdefault(field, []).append(position)
+    joined = list(conditions)
+    for field, positions in by_field.items():
+        if len(positions) > 1:
+            parts = [conditions[position][field]["$elemMatch"] for position in positions]
+            joined[positions[0]] = {field: {"$elemMatch": {"$and": parts}}}
+            for position in positions[1:]:
+                joined[position] = {}
+    return joined
 
 
 def _of_comparison(comparison: Comparison, terminology: Terminology) -> Filter:

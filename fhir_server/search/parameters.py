@@ -129,7 +129,8 @@ def table_of(resource_type: str, registry: Registry) -> ParameterTable:
 
 
 def _parameter_of(definition: SearchParameter, resource_type: str, registry: Registry) -> Parameter:
-    elements = list(_elements_of(definition.expression or "", resource_type, registry))
+    found = list(_elements_of(definition.expression or "", resource_type, registry))
+    elements = [(path[-1], only) for path, only in found]
     codes = {t.code for element, _ in elements for t in element.types}
     targets = definition.target
     if definition.type == "reference":
@@ -142,6 +143,7 @@ def _parameter_of(definition: SearchParameter, resource_type: str, registry: Reg
         targets=targets,
         canonical="canonical" in codes and "Reference" not in codes,
         identifies="Identifier" in codes,
+        single=len({path[-1].path for path, _ in found}) == 1 and all(e.max == 1 for path, _ in found for e in path),
     )
 
 
@@ -154,30 +156,31 @@ def _targets_of(element: Element, only: str | None, registry: Registry) -> Itera
         yield from registry.resource_types if not names or "Resource" in names else names
 
 
-def _elements_of(expression: str, resource_type: str, registry: Registry) -> Iterator[tuple[Element, str | None]]:
-    """The elements that an expression leads to in one type, each with the type that `resolve() is` keeps, if any."""
+#: The elements from below the root to the one that is indexed.
+ElementPath = tuple[Element, ...]
+
+
+def _elements_of(expression: str, resource_type: str, registry: Registry) -> Iterator[tuple[ElementPath, str | None]]:
+    """Where an expression leads to in one type, each with the type that `resolve() is` keeps, if any."""
     for branch in expression.split(" | "):
         only = _RESOLVES_TO.search(branch)
         path = _CAST.sub(r"\1\2", _WHERE.sub("", branch)).strip("() ")
         root, *steps = path.split(".")
         if root in (resource_type, "Resource", "DomainResource") and root in registry.types:
-            for element in _walk(root, steps, registry):
-                yield element, only.group(1) if only else None
+            for found in _walk(root, steps, registry):
+                yield found, only.group(1) if only else None
 
 
-def _walk(root: str, steps: list[str], registry: Registry) -> Iterator[Element]:
-    places = [(root, root)]  # the type that defines the element, and its path there
+def _walk(root: str, steps: list[str], registry: Registry) -> list[ElementPath]:
+    places: list[tuple[str, ElementPath]] = [(root, ())]  # the type that defines the last element, and the way to it
     for step in steps:
-        following = []
-        for type_name, path in places:
-            elements = registry.types[type_name].elements
-            starts = [(type_name, path)]
-            if path in elements and path != type_name:
-                starts += [(t.code, t.code) for t in elements[path].types if t.code in registry.types]
-            for owner, start in starts:
-                for name in (f"{start}.{step}", f"{start}.{step}[x]"):
-                    if name in registry.types[owner].elements:
-                        following.append((owner, name))
+        following: list[tuple[str, ElementPath]] = []
+        for owner, way in places:
+            starts = [(owner, way[-1].path if way else owner)]
+            starts += [(t.code, t.code) for t in (way[-1].types if way else ()) if t.code in registry.types]
+            for type_name, start in starts:
+                elements = registry.types[type_name].elements
+                names = (f"{start}.{step}", f"{start}.{step}[x]")
+                following += [(type_name, (*way, elements[name])) for name in names if name in elements]
         places = following
-    for type_name, path in places:
-        yield registry.types[type_name].elements[path]
+    return [way for _, way in places if way]

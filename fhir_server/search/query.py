@@ -32,6 +32,7 @@ class Parameter:
         driver: of a composite, the type's own parameter that finds the same first component, if it has one
         canonical: whether the elements hold canonical URLs
         identifies: whether the elements hold Identifiers
+        single: whether a resource can have no more than one value of it
     """
 
     code: str
@@ -42,6 +43,7 @@ class Parameter:
     driver: Parameter | None = None
     canonical: bool = False
     identifies: bool = False
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)

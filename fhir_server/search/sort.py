@@ -111,10 +111,10 @@ def indexed_key(order: Order, document: dict[str, Any]) -> tuple[KeyValue, ...]:
     return (_plain(max(values) if key.descending else min(values)),)
 
 
-def _plain(value: Any) -> KeyValue:
+def _plain(value: Any) -> Any:
     """A driver's own kinds of integer would not be JSON in a cursor."""
     if isinstance(value, tuple):
-        return tuple(int(end) for end in value) if isinstance(value[0], int) else value
+        return _plain(value[0]), _plain(value[1])
     return int(value) if isinstance(value, int) else value
 
 

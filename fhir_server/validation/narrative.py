@@ -58,9 +58,10 @@ IMAGE_DATA = re.compile(r"data:image/(?:png|gif|jpe?g|webp|bmp);base64,[A-Za-z0-
 #: A background that the style itself holds is "internally contained".
 STYLE_IMAGE = re.compile(r"url\(data: ?image/(?:png|gif|jpe?g|webp|bmp);base64,[A-Za-z0-9+/=]*\)", re.IGNORECASE)
 IGNORED_IN_ADDRESS = re.compile(r"[\x00-\x20\x7f-\xa0\u2000-\u200f\u2028-\u202f\ufeff]")
-#: What loads something from outside, or runs something, from within a style; escapes could hide either.
+#: What loads something from outside, or runs something, from within a style; escapes and comments could hide either.
 ACTIVE_STYLE = re.compile(
-    r"url\s*\(|image-set\s*\(|expression\s*\(|@import|behaviou?r\s*:|-moz-binding|javascript:|\\", re.IGNORECASE
+    r"(?:url|src|image|image-set|cross-fade|expression)\s*\(|@import|behaviou?r\s*:|-moz-binding|javascript:|\\|/\*",
+    re.IGNORECASE,
 )
 CDATA_OR_DOCTYPE = re.compile(r"<!(?!--)[A-Za-z\[]{0,8}|<\?[A-Za-z]{0,8}")
 COMMENT_ENDING_EARLY = re.compile(r"^-?>|--!?|<!|-$")

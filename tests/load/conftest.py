@@ -86,7 +86,7 @@ class FhirServer:
         return JSONResponse({"resourceType": "Bundle", "type": f"{body['type']}-response", "entry": rows})
 
     def matches(self, criteria: str) -> bool:
-        name, value = criteria.split("?identifier=")[0], criteria.rsplit("|")[-1]
+        name, value = criteria.partition("?")[0], criteria.rpartition("|")[2]
         return any(
             key.startswith(f"{name}/") and any(i.get("value") == value for i in resource.get("identifier", []))
             for key, resource in self.store.items()
@@ -115,11 +115,11 @@ def free_port() -> int:
 def fhir() -> Iterator[FhirServer]:
     """A running server."""
     server = FhirServer(port=free_port())
-    with serving(server):
+    with Serving(server):
         yield server
 
 
-class serving:  # noqa: N801
+class Serving:
     """Run a server in a thread for the length of a `with` block."""
 
     def __init__(self, server: FhirServer) -> None:

@@ -40,6 +40,7 @@ class Thing:
     names: list[str] = field(default_factory=list)
     subjects: list[str] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
+    dues: list[tuple[int, int]] = field(default_factory=list)
     quantities: list[tuple[Decimal, Decimal, tuple[str, str] | None]] = field(default_factory=list)
     pairs: list[tuple[tuple[str, str], Decimal]] = field(default_factory=list)
 
@@ -117,7 +118,8 @@ def thing(chance: random.Random) -> Thing:
         codes=[code() for _ in range(chance.choice([0, 1, 2]))],
         names=some(chance, WORDS),
         subjects=some(chance, [f"{t}/{i}" for t in ("Patient", "Group") for i in IDS]),
-        spans=[when() for _ in range(chance.choice([0, 1, 1, 2]))],
+        spans=[when() for _ in range(chance.choice([0, 1, 1]))],  # Observation.effective[x] is 0..1
+        dues=[when() for _ in range(chance.choice([0, 1, 2, 3]))],
         quantities=[numbers() for _ in range(chance.choice([0, 1, 1, 2]))],
         pairs=[(code(), Decimal(chance.choice(NUMBERS))) for _ in range(chance.choice([0, 0, 1, 2]))],
     )
@@ -242,6 +244,20 @@ def things(library: Any) -> dict[str, Thing]:
     return {d["_id"]: t for d, t in zip(documents, made, strict=True)}
 
 
+@pytest.fixture(scope="module")
+def goals(library: Any) -> dict[str, Thing]:
+    chance = random.Random(11)
+    made = {f"{i:04}": thing(chance) for i in range(200)}
+    library.fill(
+        "Goal",
+        [
+            {"_id": key, "v": 1, "t": 1, "x": {"target-date": [{"s": s, "e": e} for s, e in goal.dues]} if goal.dues else {}}
+            for key, goal in made.items()
+        ],
+    )
+    return made
+
+
 @settings(max_examples=250, deadline=None)
 @given(st.lists(criteria(), max_size=3))
 def test_a_query_finds_exactly_what_the_specification_says(
@@ -253,6 +269,20 @@ def test_a_query_finds_exactly_what_the_specification_says(
     )
     found = library.database["Observation"].find(filter_of(search, terminology()), {"_id": 1})
     expected = {key for key, thing in things.items() if all(test(thing) for _, _, test in query)}
+    assert {row["_id"] for row in found} == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(PREFIXES), st.sampled_from(DATES)), min_size=1, max_size=3))
+def test_of_several_dates_in_a_resource_each_criterion_may_be_met_by_another(
+    library: Any, goals: dict[str, Thing], query: list[tuple[str, str]]
+) -> None:
+    pairs = [("target-date", prefix + text) for prefix, text in query]
+    search = parse("Goal", pairs, registry(), strict=True, default_count=10, max_count=10)
+    found = library.database["Goal"].find(filter_of(search, terminology()), {"_id": 1})
+    expected = {
+        key for key, goal in goals.items() if all(any(compares(p, d, *span(t)) for d in goal.dues) for p, t in query)
+    }
     assert {row["_id"] for row in found} == expected
 
 

@@ -52,6 +52,8 @@ REFUSED = [
     ('<p style="background: url(http://example.org/x.png)">x</p>', "STYLE"),
     ('<p style="width: expression(alert(1))">x</p>', "STYLE"),
     ('<p style="@import x">x</p>', "STYLE"),
+    ('<p style="background: image(x)">x</p>', "STYLE"),
+    ('<p style="width: expression/**/(x)">x</p>', "STYLE"),
     ('<p style="b\\61ckground: \\75rl(x)">x</p>', "STYLE"),
     ("&nbsp;", "XML"),
     ("<p>not closed", "XML"),

@@ -156,14 +156,14 @@ def test_all_that_base64_encodes_passes(data: bytes) -> None:
     ids=["whole", "white space", "words", "padding"],
 )
 def test_ten_million_characters_of_base64_take_less_than_a_second(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     CHECKS["base64Binary"](text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("name", ["code", "oid", "dateTime", "uri", "string", "id"])
 def test_no_check_backtracks_on_hostile_text(name: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ("a " * 500_000 + " ", "urn:oid:1" + ".1" * 500_000 + "x", "2024-01-01T00:00:00." + "1" * 1_000_000):
         CHECKS[name](text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
