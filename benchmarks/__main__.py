@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import shlex
 import signal
 import sys
@@ -29,6 +30,7 @@ R = TypeVar("R")
 def main() -> int:
     """Run the scenarios; the exit status is 1 when an answer was wrong."""
     options = _arguments()
+    busy = os.getloadavg()[0]
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the `with` blocks clean up
     with tempfile.TemporaryDirectory(prefix="healthsphere-bench-") as scratch:
         folder = Path(scratch)
@@ -41,7 +43,7 @@ def main() -> int:
             finally:
                 target.close()
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    text = markdown(rows, load, command=command, concurrency=options.concurrency, mongodb=mongodb)
+    text = markdown(rows, load, command=command, concurrency=options.concurrency, mongodb=mongodb, busy=busy)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, "utf-8")
     print(text)

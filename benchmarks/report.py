@@ -52,15 +52,17 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {memory_gib:.0f} GiB memory, {platform.system()} {platform.release()}"
 
 
-def markdown(rows: list[Row], load: LoadRow | None, *, command: str, concurrency: int, mongodb: str) -> str:
-    """The whole page."""
+def markdown(
+    rows: list[Row], load: LoadRow | None, *, command: str, concurrency: int, mongodb: str, busy: float
+) -> str:
+    """The whole page. `busy`: the machine's load average when the run began; it should have been idle."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("pymongo", "uvicorn", "uvloop", "msgspec", "starlette"))
     lines = [
         "# Performance",
         "",
         "Made by `make bench`; do not edit. Server, its embedded MongoDB and the load generator share one machine.",
         "",
-        f"- Machine: {machine()}",
+        f"- Machine: {machine()}; load average when the run began: {busy:.1f}",
         f"- Versions: Python {platform.python_version()}, MongoDB {mongodb}, {packages}",
         f"- Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"- Command: `{command}`",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -28,7 +30,7 @@ def banner_of(settings: Settings, embedded: EmbeddedMongo | None) -> RenderableT
         ("Start page", f"{root}/"),
         ("Health", f"{root}/health/ready"),
         ("Metrics", f"{root}/metrics"),
-        ("Load files", f"healthsphere load --base-url {root}/fhir PATH…"),
+        ("Load files", f"{_command()} load --base-url {root}/fhir PATH…"),
         ("Stop", "Ctrl-C"),
     ]
     lines: list[Text] = [Text(f"\nHealthSphere {VERSION}, FHIR R4", style="bold green")]
@@ -38,3 +40,8 @@ def banner_of(settings: Settings, embedded: EmbeddedMongo | None) -> RenderableT
         warning = "  Access control is OFF: every program on this machine can read and change all records.  "
         lines.append(Text(f"\n{warning}", style="bold black on yellow"))
     return Group(*lines, Text())
+
+
+def _command() -> str:
+    """How the command line was called, so that what is shown can be typed as it is."""
+    return sys.argv[0] if sys.argv[0].endswith("healthsphere") else "healthsphere"

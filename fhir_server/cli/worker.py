@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 
 from starlette.types import ASGIApp
@@ -16,8 +15,9 @@ from fhir_server.storage.leash import tie_to_parent
 
 def application() -> ASGIApp:
     """The application of this process; a worker process ends when the process that started it does."""
-    if multiprocessing.parent_process() is not None:
-        tie_to_parent(os.getppid(), signal.SIGKILL)  # a worker that lives on would keep the port
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        tie_to_parent(parent.pid, signal.SIGKILL)  # a worker that lives on would keep the port
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format)
     return create_app(settings)

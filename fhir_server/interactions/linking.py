@@ -9,7 +9,6 @@ Spec: https://hl7.org/fhir/R4/http.html#trules, https://hl7.org/fhir/R4/bundle.h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -26,15 +25,20 @@ NARRATIVE_LINK = re.compile(r"""(\b(?:href|src)\s*=\s*)(["'])([^"']*)\2""")
 
 @cache
 def link_members() -> frozenset[str]:
-    """The JSON members that can hold a link to an entry: those of type uri and its kin, and `reference`."""
+    """The JSON members that can hold a link to an entry: those of type uri and its kin, and `reference`.
+
+    Some of the names stand for a string or code elsewhere. What equals an entry's `fullUrl` to the letter is a link there
+    as well; only identifiers, whose `value` may be the same UUID and must not change, are of type string throughout.
+    """
     names = {"reference"}
-    others: set[str] = set()
     for definition in registry().types.values():
+        if definition.kind == "primitive-type":
+            continue
         for element in definition.elements.values():
             for kind in element.types:
-                name = element.name.replace("[x]", kind.code[:1].upper() + kind.code[1:])
-                (names if kind.code in LINK_TYPES else others).add(name)
-    return frozenset(names - (others - {"reference"}))
+                if kind.code in LINK_TYPES:
+                    names.add(element.name.replace("[x]", kind.code[:1].upper() + kind.code[1:]))
+    return frozenset(names)
 
 
 def conditional_references(body: bytes) -> set[str]:
@@ -91,22 +95,3 @@ class Links:
     def _narrative_link(self, match: re.Match[str]) -> str:
         target = self.target(match.group(3))
         return f"{match.group(1)}{match.group(2)}{target}{match.group(2)}" if target else match.group(0)
-
-
-def unresolved_conditionals(resource: dict[str, Any]) -> Iterator[str]:
-    """The conditional references that a resource still holds."""
-    yield from (
-        value
-        for node in _objects(resource)
-        if type(value := node.get("reference")) is str and "?" in value and re.match(r"[A-Z][A-Za-z]+\?", value)
-    )
-
-
-def _objects(node: Any) -> Iterator[dict[str, Any]]:
-    if type(node) is dict:
-        yield node
-        for value in node.values():
-            yield from _objects(value)
-    elif type(node) is list:
-        for value in node:
-            yield from _objects(value)

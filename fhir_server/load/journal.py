@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,9 @@ import msgspec
 
 from fhir_server.load.parcels import Item
 from fhir_server.load.sources import Source
+
+if sys.platform != "win32":
+    import fcntl
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -37,8 +41,16 @@ def state_folder() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "state") / "healthsphere" / "load"
 
 
+class JournalInUseError(Exception):
+    """Two loads of the same files would send each of them twice."""
+
+
 class Journal:
-    """The notes of one load. `path` is its file; it exists once something is noted."""
+    """The notes of one load, in the file `path`.
+
+    Raises:
+        JournalInUseError: when made; another process is loading the same files into the same server.
+    """
 
     def __init__(self, folder: Path, base_url: str, paths: Iterable[str], *, resume: bool) -> None:
         names = sorted(str(Path(p).resolve()) for p in paths if p != "-")
@@ -46,15 +58,15 @@ class Journal:
         self.path = folder / f"{digest}.ndjson"
         self._done: dict[tuple[str, int, int], set[int]] = {}
         self._sending: dict[tuple[str, int, int], set[int]] = {}
-        self._file: IO[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("ab")
+        _lock(self._file)
         if resume:
             self._read()
         else:
-            self.path.unlink(missing_ok=True)
+            self._file.truncate(0)
 
     def _read(self) -> None:
-        if not self.path.exists():
-            return
         decoder = msgspec.json.Decoder(Line)
         for text in self.path.read_bytes().splitlines():
             try:
@@ -96,9 +108,6 @@ class Journal:
         spans = list(_spans(sorted({item.index for item in items})))
         if source.is_stream or not spans:
             return
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab")
         line = Line(source.path, source.size_bytes, source.modified_ns)
         put(line, spans)
         self._file.write(msgspec.json.encode(line) + b"\n")
@@ -106,10 +115,20 @@ class Journal:
 
     def close(self, *, finished: bool) -> None:
         """End the notes; a load that came to its end leaves none."""
-        if self._file is not None:
-            self._file.close()
-        if finished:
+        if finished or not self._file.tell():
             self.path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Keep other loads off this journal until the file is closed, or the process ends in whatever way."""
+    if sys.platform == "win32":
+        return  # a file there cannot be removed while another process has it open, which is lock enough
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise JournalInUseError("Another load of the same files into the same server is under way.") from None
 
 
 def _key(source: Source) -> tuple[str, int, int]:

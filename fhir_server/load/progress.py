@@ -37,7 +37,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """Say one line."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, read_bytes: int, report: LoadReport) -> None:
         """Some more of a file is done; `report` has the counts so far."""

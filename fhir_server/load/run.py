@@ -12,7 +12,7 @@ from time import monotonic
 
 from rich.console import Console
 
-from fhir_server.load.journal import Journal, state_folder
+from fhir_server.load.journal import Journal, JournalInUseError, state_folder
 from fhir_server.load.options import LoadOptions, LoadReport
 from fhir_server.load.parcels import Item, Parcel, Unreadable, subset
 from fhir_server.load.progress import Display
@@ -47,11 +47,15 @@ def run(options: LoadOptions, console: Console | None = None) -> LoadReport:
         return _failed(console, f"{error}.")
     if not sources:
         return _failed(console, f"There is nothing to load in {', '.join(options.paths)}: no .json or .ndjson file.")
-    return asyncio.run(_Load(options, sources, console).run())
+    try:
+        load = _Load(options, sources, console)
+    except JournalInUseError as error:
+        return _failed(console, str(error))
+    return asyncio.run(load.run())
 
 
 def _failed(console: Console, failure: str) -> LoadReport:
-    console.print(failure, markup=False, highlight=False)
+    console.print(failure, markup=False, highlight=False, soft_wrap=True)
     return LoadReport(failure=failure)
 
 

@@ -78,10 +78,25 @@ def _with_ranges_joined(predicates: Sequence[Predicate], conditions: list[Filter
     for field, positions in by_field.items():
         if len(positions) > 1:
             parts = [conditions[position][field]["$elemMatch"] for position in positions]
-            joined[positions[0]] = {field: {"$elemMatch": {"$and": parts}}}
+            joined[positions[0]] = {field: {"$elemMatch": _joined(parts)}}
             for position in positions[1:]:
                 joined[position] = {}
     return joined
+
+
+def _joined(parts: list[Filter]) -> Filter:
+    """One flat condition: the index takes no bounds from below an `$and`."""
+    merged: Filter = {}
+    choices: list[Filter] = []
+    for part in parts:
+        for name, condition in part.items():
+            if name == "$or":
+                choices.append({"$or": condition})
+            elif merged.get(name, {}).keys().isdisjoint(condition):
+                merged[name] = {**merged.get(name, {}), **condition}
+            else:
+                choices.append({name: condition})
+    return {**merged, "$and": choices} if choices else merged
 
 
 def _of_comparison(comparison: Comparison, terminology: Terminology) -> Filter:
@@ -114,7 +129,9 @@ def _matches(
         case "string":
             return string.condition(field, modifier, values)
         case "date":
-            return date.instant_condition(values) if field == "t" else date.condition(field, values)
+            if field == "t":
+                return date.instant_condition(values)
+            return date.condition(field, values, parameter.longest_us)
         case "number":
             return number.condition(field, values)
         case "quantity":

@@ -57,9 +57,7 @@ class SearchStore(Protocol):
     async def estimate(self, resource_type: str) -> int: ...
 
 
-async def page_of(
-    store: SearchStore, search: Search, terminology: Terminology, access: Iterable[Filter] = ()
-) -> Page:
+async def page_of(store: SearchStore, search: Search, terminology: Terminology, access: Iterable[Filter] = ()) -> Page:
     """The page of a search's matches that its cursor names, or the first.
 
     Args:
@@ -139,24 +137,25 @@ class _Query:
     async def fetch(self, cursor: Cursor | None, limit: int) -> list[Keyed]:
         """Matches with their keys, from the cursor on, in its direction."""
         forward = cursor is None or cursor.forward
-        keys = self.order.keys
-        if not self.order.indexed or (keys and keys[0].parameter.field != "t" and not forward):
+        if not (self.order.indexed if forward else self.order.reversible):
             return await self._computed(cursor, forward, limit)
+        keys = self.order.keys
         if not keys or is_always_present(keys[0], self.search.predicates):
             return await self._found([self.conditions, *self._beyond(cursor)], forward, limit)
-        exists = {keys[0].parameter.field: {"$exists": True}}
-        missing = {keys[0].parameter.field: {"$exists": False}}
-        if cursor is not None and cursor.place.keys[0] is None:
-            return await self._found([self.conditions, missing, *self._beyond(cursor)], forward, limit)
-        present = [self.conditions, exists, *self._beyond(cursor)]
-        return await self._present_then_missing(present, [self.conditions, missing], limit)
+        field = keys[0].parameter.field
+        present = [self.conditions, {field: {"$exists": True}}]
+        missing = [self.conditions, {field: {"$exists": False}}]
+        in_missing = cursor is not None and cursor.place.keys[0] is None
+        first, second = (present, missing) if forward else (missing, present)
+        if in_missing == forward:  # the second part has begun, or there is none
+            conditions = missing if in_missing else present
+            return await self._found([*conditions, *self._beyond(cursor)], forward, limit)
+        return await self._found_in_both([*first, *self._beyond(cursor)], second, forward, limit)
 
     def _beyond(self, cursor: Cursor | None) -> list[Filter]:
         if cursor is None:
             return []
-        return beyond_indexed(
-            self.order, cursor.place, forward=cursor.forward, inclusive=cursor.direction == "q"
-        )
+        return beyond_indexed(self.order, cursor.place, forward=cursor.forward, inclusive=cursor.direction == "q")
 
     async def _found(self, conditions: list[Filter], forward: bool, limit: int) -> list[Keyed]:
         found = await self.store.find(
@@ -168,24 +167,17 @@ class _Query:
         )
         return [(row, indexed_key(self.order, row)) for row in found]
 
-    async def _present_then_missing(self, present: list[Filter], missing: list[Filter], limit: int) -> list[Keyed]:
-        """Those that have a value in the order of their index, then those that have none; one command for both."""
-        id_direction = -1 if self.order.id_descending else 1
-        rest = [
-            {"$match": all_of(missing)},
-            {"$sort": {"_id": id_direction}},
-            {"$limit": limit},
-            {"$project": self._fields()},
-        ]
-        pipeline: list[dict[str, Any]] = [
-            {"$match": all_of(present)},
-            {"$sort": dict(indexed_sort(self.order))},
-            {"$limit": limit},
-            {"$project": self._fields()},
-            {"$unionWith": {"coll": self.search.resource_type, "pipeline": rest}},
-            {"$limit": limit},
-        ]
-        found = await self.store.aggregate(self.search.resource_type, pipeline)
+    async def _found_in_both(self, first: list[Filter], second: list[Filter], forward: bool, limit: int) -> list[Keyed]:
+        """Those that have a value in the order of their index, then those that have none (backward: the other way
+        round); one command for both."""
+
+        def part(conditions: list[Filter]) -> list[dict[str, Any]]:
+            sort = dict(indexed_sort(self.order, forward=forward))
+            steps: list[dict[str, Any]] = [{"$match": all_of(conditions)}, {"$sort": sort}, {"$limit": limit}]
+            return [*steps, {"$project": self._fields()}]
+
+        rest = {"$unionWith": {"coll": self.search.resource_type, "pipeline": part(second)}}
+        found = await self.store.aggregate(self.search.resource_type, [*part(first), rest, {"$limit": limit}])
         return [(row, indexed_key(self.order, row)) for row in found]
 
     async def _computed(self, cursor: Cursor | None, forward: bool, limit: int) -> list[Keyed]:

@@ -53,21 +53,20 @@ def _of_entries(parameter: Parameter) -> Iterator[IndexSpec]:
         case "token" | "string" | "reference" | "uri":
             yield _of_field(field, code)
         case "date":
-            yield _of_pair(field, code, "s", "e", {field: {"$exists": True}})
+            yield _of_pair(field, code, "s", "e")
+            if parameter.longest_us is None:  # "ends after": its starts may lie anywhere before
+                yield _of_pair(field, f"{code}:end", "e", "s")
         case "number":
-            yield _of_pair(field, code, "l", "h", {field: {"$exists": True}})
+            yield _of_pair(field, code, "l", "h")
         case "quantity":
-            yield _of_pair(field, code, "l", "h", {field: {"$exists": True}})
-            yield IndexSpec(
-                f"{code}:canonical",
-                ((f"{field}.cu", 1), (f"{field}.cl", 1), ("_id", 1)),
-                {f"{field}.cu": {"$exists": True}},
-            )
+            yield _of_pair(field, code, "l", "h")
+            yield _of_pair(field, f"{code}:canonical", "cu", "cl")
 
 
 def _of_field(field: str, name: str) -> IndexSpec:
     return IndexSpec(name, ((field, 1), ("_id", 1)), {field: {"$exists": True}})
 
 
-def _of_pair(field: str, name: str, low: str, high: str, partial: dict[str, Any]) -> IndexSpec:
-    return IndexSpec(name, ((f"{field}.{low}", 1), (f"{field}.{high}", 1), ("_id", 1)), partial)
+def _of_pair(field: str, name: str, first: str, second: str) -> IndexSpec:
+    keys = ((f"{field}.{first}", 1), (f"{field}.{second}", 1), ("_id", 1))
+    return IndexSpec(name, keys, {field: {"$exists": True}})

@@ -29,6 +29,9 @@ MODIFIERS: dict[str, tuple[str, ...]] = {
 #: Kept in fields of their own, not among the index entries.
 FIELDS = {"_id": "_id", "_lastUpdated": "t"}
 
+_SECOND_US = 1_000_000
+_LONGEST_US = {"instant": 60 * _SECOND_US, "dateTime": 366 * 86_400 * _SECOND_US, "date": 366 * 86_400 * _SECOND_US}
+
 _WHERE = re.compile(r"\.where\((?:[^()]|\([^()]*\))*\)")
 _RESOLVES_TO = re.compile(r"resolve\(\) is (\w+)")
 _CAST = re.compile(r"\((\S+) as \w+\)|(\S+)\.as\(\w+\)")
@@ -76,7 +79,7 @@ class ParameterTable:
             return known
         code, colon, modifier = name.partition(":")
         parameter = self.parameters.get(code)
-        if parameter is None or "." in modifier or modifier.startswith("_"):
+        if parameter is None or "." in modifier:
             return None
         if colon and modifier not in self.modifiers_of(parameter):
             raise self._no_modifier(parameter, name, modifier)
@@ -143,8 +146,16 @@ def _parameter_of(definition: SearchParameter, resource_type: str, registry: Reg
         targets=targets,
         canonical="canonical" in codes and "Reference" not in codes,
         identifies="Identifier" in codes,
+        longest_us=_longest_us(codes) if definition.type == "date" else None,
         single=len({path[-1].path for path, _ in found}) == 1 and all(e.max == 1 for path, _ in found for e in path),
     )
+
+
+def _longest_us(codes: set[str]) -> int | None:
+    """An instant names a second at least, a date a leap year at most."""
+    if not codes or not codes <= _LONGEST_US.keys():
+        return None
+    return max(_LONGEST_US[code] for code in codes)
 
 
 def _targets_of(element: Element, only: str | None, registry: Registry) -> Iterator[str]:

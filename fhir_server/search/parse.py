@@ -37,13 +37,14 @@ def parse(
         strict: whether an unknown parameter is an error (`Prefer: handling=strict`) or ignored with a warning
         default_count: the page size when `_count` is not given
         max_count: the largest page; a larger `_count` is lowered to it
-        base_url: of this server, with the `/` at its end: references below it are local ones
+        base_url: of this server; references below it are local ones
 
     Raises:
         InvalidError: 400; one issue for each malformed value, each modifier that does not apply, and, when strict, each
             parameter that does not exist.
     """
     table = table_of(resource_type, registry)
+    base = f"{base_url.rstrip('/')}/" if base_url else ""
     controls = Controls(table, max_count, min(default_count, max_count))
     predicates: list[Predicate] = []
     applied: list[tuple[str, str]] = []
@@ -53,8 +54,8 @@ def parse(
         if not text or name in SILENT:
             continue
         try:
-            if "\0" in text:
-                raise malformed(name, text, "text without the character U+0000")
+            if not (text.isascii() or _is_encodable(text)) or "\0" in text:
+                raise malformed(name, text, "text without U+0000 and lone surrogates")
             if name in NAMES:
                 took = None if (name, text) in applied else controls.take(name, text)
                 if took is not None:
@@ -64,7 +65,7 @@ def parse(
             if bound is None:
                 ignored.append(table.unknown(name))
                 continue
-            predicate = _comparison(bound, name, text, base_url, registry)
+            predicate = _comparison(bound, name, text, base, registry)
             if predicate is not None:
                 predicates.append(predicate)
                 applied.append((name, text))
@@ -87,6 +88,14 @@ def parse(
         applied=tuple(applied),
         ignored=tuple([replace(issue, severity="warning") for issue in ignored]) if ignored else (),
     )
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _comparison(
@@ -120,7 +129,7 @@ def value_of(
         case "token":
             return token.parse_value(parameter, name, modifier, text)
         case "string":
-            return string.parse_value(modifier, text)
+            return string.parse_value(name, modifier, text)
         case "reference":
             return reference.parse_value(parameter, name, modifier, text, base_url, registry)
         case "date":

@@ -33,6 +33,7 @@ class Parameter:
         canonical: whether the elements hold canonical URLs
         identifies: whether the elements hold Identifiers
         single: whether a resource can have no more than one value of it
+        longest_us: of a date, the longest span that one value can be; None where a Period has no limit
     """
 
     code: str
@@ -44,6 +45,7 @@ class Parameter:
     canonical: bool = False
     identifies: bool = False
     single: bool = False
+    longest_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

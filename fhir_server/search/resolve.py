@@ -31,9 +31,7 @@ async def resolve(search: Search, terminology: Terminology, held: Held) -> Searc
     """
     if not any(map(_asks, search.predicates)):
         return search
-    predicates: list[Predicate] = [
-        await _resolved(p, terminology, held) if _asks(p) else p for p in search.predicates
-    ]
+    predicates: list[Predicate] = [await _resolved(p, terminology, held) if _asks(p) else p for p in search.predicates]
     return replace(search, predicates=tuple(predicates))
 
 

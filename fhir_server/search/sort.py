@@ -3,8 +3,9 @@
 A resource that has several values of a sort parameter stands where its lowest does, descending where its highest does;
 one that has none comes last in both directions. Ties are broken by the id, so the order is total and pages are stable.
 
-An order by one parameter, walked forward, is one that an index has (MongoDB, too, takes the lowest or highest element).
-Any other order is computed: the keys of all matches, of which the first few are kept.
+An order by one parameter, walked forward, is one that an index has: MongoDB, too, takes the lowest element going up and
+the highest going down. Walked backward it would take the other one, so that serves only where there is but one. Any
+other order is computed: the keys of all matches, of which the first few are kept.
 
 Spec: https://hl7.org/fhir/R4/search.html#sort
 """
@@ -47,6 +48,13 @@ class Order:
     id_descending: bool
 
     @property
+    def reversible(self) -> bool:
+        """Whether an index has this order and its reverse, which it has where no document has two values."""
+        return self.indexed and all(
+            key.parameter.field == "t" or (key.parameter.single and _ends(key) is not None) for key in self.keys
+        )
+
+    @property
     def indexed(self) -> bool:
         """Whether an index has this order, to be walked forward."""
         if len(self.keys) > 1:
@@ -82,7 +90,7 @@ def _asks_for(predicate: Predicate, field: str) -> bool:
 
 
 def indexed_sort(order: Order, *, forward: bool = True) -> list[tuple[str, int]]:
-    """The sort of a `find`. Backward it is right only where a document has one key: by id and by moment."""
+    """The sort of a `find`; backward only for an order that is reversible."""
     direction = 1 if order.id_descending != forward else -1
     return [*((path, direction) for key in order.keys for path in _paths(key)), ("_id", direction)]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +69,7 @@ def _pid_of(data_dir: Path) -> int | None:
 
 def _arguments(pid: int) -> list[str]:
     """The command line of a process; empty when there is none, or when it has ended and nobody has reaped it yet."""
-    if sys.platform == "linux":
+    if Path("/proc/self/cmdline").exists():
         try:
             return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
         except (FileNotFoundError, ProcessLookupError):

@@ -19,10 +19,12 @@ from profiles.terminology import Terminology
 
 VALUE_SETS = "http://hl7.org/fhir/ValueSet/"
 _TOKEN = r"[A-Za-z0-9!#$&^_.+\-]+"
+# The value of a parameter may have spaces within (as in HL7's examples), not around it: one way to match, so linear time.
+_VALUE = r"[^;\s](?:[^;\t\r\n]*[^;\s])?"
 SHAPES: dict[str, tuple[re.Pattern[str], str]] = {
     # CapabilityStatement.format has the short forms too: xml, json.
     f"{VALUE_SETS}mimetypes": (
-        re.compile(rf"{_TOKEN}(?:/(?:{_TOKEN}|\*))?(?: ?; ?{_TOKEN}=[^;\s][^;\t\r\n]*)*"),
+        re.compile(rf"{_TOKEN}(?:/(?:{_TOKEN}|\*))?(?: ?; ?{_TOKEN}={_VALUE})*"),
         "a media type such as application/pdf",
     ),
     f"{VALUE_SETS}languages": (re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*"), "a language tag such as en-GB"),

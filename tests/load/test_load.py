@@ -318,6 +318,20 @@ def test_an_interrupt_finishes_what_is_under_way_and_the_next_load_continues(fhi
     assert (report.already_loaded, report.created) == (stored, 40 - stored)
 
 
+def test_two_loads_of_the_same_files_do_not_run_at_once(fhir: Any, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.json", patient(1))
+    fhir.delay_s = 0.5
+    reports: list[LoadReport] = []
+    other = threading.Thread(target=lambda: reports.append(load(fhir, tmp_path, path)))
+    other.start()
+    _wait_for(lambda: len(fhir.requests) == 1)
+    report = load(fhir, tmp_path, path)
+    other.join()
+    assert "Another load" in (report.failure or "")
+    assert (reports[0].created, len(fhir.requests)) == (1, 1)
+    assert list((tmp_path / "state").iterdir()) == []
+
+
 def test_standard_input_is_read_as_lines_or_as_one_document(fhir: Any, tmp_path: Path) -> None:
     program = (
         "from fhir_server.load import *; from pathlib import Path;"

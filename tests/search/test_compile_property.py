@@ -169,7 +169,10 @@ def criteria(draw: st.DrawFn) -> tuple[str, str, Any]:
     if kind == "token":
         return draw(tokens())
     if kind == "string":
-        modifier, word = draw(st.sampled_from(["", ":exact", ":contains"])), draw(st.sampled_from([*WORDS, "n", "t", "A"]))
+        modifier, word = (
+            draw(st.sampled_from(["", ":exact", ":contains"])),
+            draw(st.sampled_from([*WORDS, "n", "t", "A"])),
+        )
         test = {
             "": lambda t: any(plain(n).startswith(plain(word)) for n in t.names),
             ":exact": lambda t: word in t.names,
@@ -194,8 +197,12 @@ def criteria(draw: st.DrawFn) -> tuple[str, str, Any]:
         return "value-quantity", shown, lambda t: any(quantity_compares(prefix, q, text, unit) for q in t.quantities)
     if kind == "composite":
         code, text = draw(st.sampled_from(["a", "b"])), draw(st.sampled_from(NUMBERS))
-        return f"code-value-quantity", f"{code}${prefix}{text}", lambda t: any(  # noqa: F541
-            has_code(c, None, code) and number_compares(prefix, (n, n), text) for c, n in t.pairs
+        return (
+            f"code-value-quantity",
+            f"{code}${prefix}{text}",
+            lambda t: any(  # noqa: F541
+                has_code(c, None, code) and number_compares(prefix, (n, n), text) for c, n in t.pairs
+            ),
         )
     name, of = draw(st.sampled_from([("code", "codes"), ("date", "spans"), ("value-quantity", "quantities")]))
     missing = draw(st.booleans())
@@ -251,7 +258,12 @@ def goals(library: Any) -> dict[str, Thing]:
     library.fill(
         "Goal",
         [
-            {"_id": key, "v": 1, "t": 1, "x": {"target-date": [{"s": s, "e": e} for s, e in goal.dues]} if goal.dues else {}}
+            {
+                "_id": key,
+                "v": 1,
+                "t": 1,
+                "x": {"target-date": [{"s": s, "e": e} for s, e in goal.dues]} if goal.dues else {},
+            }
             for key, goal in made.items()
         ],
     )

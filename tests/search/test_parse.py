@@ -9,13 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from bson.decimal128 import Decimal128
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fhir_server.model.clock import now_us
 from fhir_server.model.errors import InvalidError
 from fhir_server.search.compile import filter_of
 from fhir_server.search.parse import link_pairs, parse
-from fhir_server.search.query import Comparison, NumberValue, ReferenceValue, Search, TextValue, TokenValue
+from fhir_server.search.query import Comparison, DateValue, NumberValue, ReferenceValue, Search, TextValue, TokenValue
 from profiles.registry import registry
 from profiles.terminology import terminology
 
@@ -23,9 +25,7 @@ BASE = "https://our.example/fhir/"
 
 
 def read(resource_type: str, *pairs: tuple[str, str], strict: bool = False) -> Search:
-    return parse(
-        resource_type, pairs, registry(), strict=strict, default_count=20, max_count=100, base_url=BASE
-    )
+    return parse(resource_type, pairs, registry(), strict=strict, default_count=20, max_count=100, base_url=BASE)
 
 
 def values(resource_type: str, name: str, text: str) -> tuple[Any, ...]:
@@ -60,7 +60,11 @@ def test_tokens_are_parted_at_bars_and_commas_that_are_not_escaped(text: str, ex
         ("subject", "Patient/1/_history/3", ("Patient/1",)),
         ("subject", f"{BASE}Patient/1", ("Patient/1",)),
         ("subject", "https://other.example/fhir/Patient/1", ("https://other.example/fhir/Patient/1",)),
-        ("subject", "urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0", ("urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0",)),
+        (
+            "subject",
+            "urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0",
+            ("urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0",),
+        ),
         ("subject", "1", ("Group/1", "Device/1", "Patient/1", "Location/1")),
         ("subject:Patient", "1", ("Patient/1",)),
         ("patient", "1", ("Patient/1",)),
@@ -106,6 +110,8 @@ def test_a_number_is_as_wide_as_its_digits_say(text: str, low: str, high: str) -
         ("RiskAssessment", "probability", "1e9999", "a number"),
         ("RiskAssessment", "probability", "1" * 40, "32 digits"),
         ("Patient", "name", "a\0b", "U+0000"),
+        ("Patient", "name", "a\ud800b", "lone surrogates"),
+        ("Patient", "name:contains", "a" * 9000, "8000 characters"),
         ("Patient", "_count", "x", "whole number"),
         ("Patient", "_count", "-1", "whole number"),
         ("Patient", "_total", "some", "one of none, estimate, accurate"),
@@ -146,7 +152,9 @@ def test_all_faults_of_a_query_are_told_at_once() -> None:
 
 
 def test_unknown_parameters_are_ignored_with_a_warning_and_left_out_of_the_self_link() -> None:
-    search = read("Patient", ("nmae", "x"), ("name", "a"), ("general-practitioner.name", "b"), ("_sort", "foo,-birthdate"))
+    search = read(
+        "Patient", ("nmae", "x"), ("name", "a"), ("general-practitioner.name", "b"), ("_sort", "foo,-birthdate")
+    )
     assert [i.severity for i in search.ignored] == ["warning"] * 3
     assert "Did you mean name?" in search.ignored[0].diagnostics
     assert "general-practitioner.name" in search.ignored[1].diagnostics
@@ -182,6 +190,37 @@ def test_two_different_counts_contradict_each_other() -> None:
     with pytest.raises(InvalidError, match="given before"):
         read("Patient", ("_count", "1"), ("_count", "2"))
     assert read("Patient", ("_count", "1"), ("_count", "1")).applied == (("_count", "1"),)
+
+
+def test_ap_widens_a_date_by_a_tenth_of_its_distance_to_now() -> None:
+    (plain,), (wide,) = values("Patient", "birthdate", "1980"), values("Patient", "birthdate", "ap1980")
+    assert isinstance(plain, DateValue)
+    assert isinstance(wide, DateValue)
+    tenth = (now_us() - plain.start_us) / 10
+    assert plain.start_us - wide.start_us == wide.end_us - plain.end_us == pytest.approx(tenth, rel=1e-6)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False).map(str), st.sampled_from(["", "ap", "gt", "ne"]))
+def test_every_number_that_is_taken_can_be_stored_and_compared(number: str, prefix: str) -> None:
+    try:
+        (value,) = values("RiskAssessment", "probability", prefix + number)
+    except InvalidError:
+        return
+    assert isinstance(value, NumberValue)
+    for bound in (value.value, value.low, value.high):
+        assert Decimal128(bound).to_decimal() == bound
+
+
+def test_the_base_url_counts_with_and_without_its_slash_and_only_whole() -> None:
+    for base in ("https://our.example/fhir", "https://our.example/fhir/"):
+        for text, entry in [
+            ("fhir/Patient/1", "Patient/1"),
+            ("fhir2/Patient/1", "https://our.example/fhir2/Patient/1"),
+        ]:
+            pairs = [("subject", f"https://our.example/{text}")]
+            search = parse("Observation", pairs, registry(), strict=True, default_count=1, max_count=1, base_url=base)
+            assert isinstance(search.predicates[0], Comparison)
+            assert search.predicates[0].values == (ReferenceValue((entry,)),)
 
 
 def test_a_uri_keeps_its_bars_and_case() -> None:

@@ -58,9 +58,17 @@ def parse_value(name: str, text: str) -> DateValue:
     return DateValue(prefix, span.start_us - margin_us, span.end_us + margin_us)
 
 
-def condition(field: str, values: Sequence[Value]) -> Filter:
-    """A span among the entries of a field matches one of the values."""
-    return either([{field: {"$elemMatch": _of_span(v)}} for v in values if isinstance(v, DateValue)])
+def condition(field: str, values: Sequence[Value], longest_us: int | None = None) -> Filter:
+    """A span among the entries of a field, none longer than `longest_us`, matches one of the values."""
+    spans = [v for v in values if isinstance(v, DateValue)]
+    return either([{field: {"$elemMatch": _bounded(_of_span(v), longest_us)}} for v in spans])
+
+
+def _bounded(match: dict[str, Any], longest_us: int | None) -> dict[str, Any]:
+    """Say what follows for the start from a condition on the end, so that an index over starts has a range to walk."""
+    if longest_us is not None and "s" not in match and "e" in match:
+        return {"s": {"$gt": match["e"]["$gt"] - longest_us}, **match}
+    return match
 
 
 def _of_span(value: DateValue) -> dict[str, Any]:

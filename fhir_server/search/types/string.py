@@ -11,12 +11,22 @@ from collections.abc import Sequence
 from fhir_server.search.escape import unescape
 from fhir_server.search.normalize import normalized
 from fhir_server.search.query import TextValue, Value
-from fhir_server.search.types.conditions import Filter, any_of, either, starts_with
+from fhir_server.search.types.conditions import Filter, any_of, either, malformed, starts_with
 
 
-def parse_value(modifier: str | None, text: str) -> TextValue:
-    """Read a string; it is normalized unless it is to be compared exactly."""
+#: MongoDB takes patterns of up to 32,764 bytes, and a character can take four of them or two.
+MAX_PATTERN_CHARS = 8_000
+
+
+def parse_value(name: str, modifier: str | None, text: str) -> TextValue:
+    """Read a string; it is normalized unless it is to be compared exactly.
+
+    Raises:
+        InvalidError: 400; a text to be found inside others is too long for a pattern.
+    """
     plain = unescape(text)
+    if modifier == "contains" and len(plain) > MAX_PATTERN_CHARS:
+        raise malformed(name, text, f"at most {MAX_PATTERN_CHARS} characters")
     return TextValue(plain if modifier == "exact" else normalized(plain))
 
 

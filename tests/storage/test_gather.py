@@ -1,0 +1,83 @@
+"""Gathering concurrent commands into one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from fhir_server.storage.gather import Gather
+
+
+class Recorder:
+    """A command that doubles numbers, notes its batches, and fails for some."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    async def __call__(self, items: Sequence[int]) -> list[int | Exception]:
+        self.batches.append(list(items))
+        await asyncio.sleep(0.001)
+        if -1 in items:
+            raise RuntimeError("all of them")
+        return [ValueError(str(i)) if i == 13 else i * 2 for i in items]
+
+
+def test_a_lone_caller_waits_for_nobody() -> None:
+    run = Recorder()
+    assert asyncio.run(Gather(run)(4)) == 8
+    assert run.batches == [[4]]
+
+
+def test_what_arrives_together_or_meanwhile_goes_as_one_command() -> None:
+    run = Recorder()
+
+    async def work() -> list[int]:
+        gather: Gather[int, int] = Gather(run, parallel=1)
+        first = [asyncio.ensure_future(gather(n)) for n in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return list(await asyncio.gather(*first, *(gather(n) for n in range(20, 45))))
+
+    assert asyncio.run(work()) == [n * 2 for n in (*range(5), *range(20, 45))]
+    assert len(run.batches) == 2
+
+
+def test_a_batch_is_never_larger_than_its_limit() -> None:
+    run = Recorder()
+
+    async def work() -> None:
+        gather: Gather[int, int] = Gather(run, size=10)
+        await asyncio.gather(*(gather(n) for n in range(100, 135)))
+
+    asyncio.run(work())
+    assert [len(b) for b in run.batches] == [10, 10, 10, 5]
+
+
+def test_each_caller_gets_its_own_error_and_a_failed_command_fails_for_all() -> None:
+    async def work() -> list[object]:
+        gather: Gather[int, int] = Gather(Recorder())
+        own = await asyncio.gather(gather(1), gather(13), gather(2), return_exceptions=True)
+        shared = await asyncio.gather(gather(1), gather(-1), return_exceptions=True)
+        after = await gather(7)
+        return [*own, *shared, after]
+
+    one, thirteen, two, *shared, after = asyncio.run(work())
+    assert (one, two, after) == (2, 4, 14)
+    assert isinstance(thirteen, ValueError)
+    assert [type(e) for e in shared] == [RuntimeError, RuntimeError]
+
+
+def test_a_caller_that_goes_away_does_not_disturb_the_others() -> None:
+    async def work() -> int:
+        gather: Gather[int, int] = Gather(Recorder())
+        leaving = asyncio.ensure_future(gather(1))
+        staying = asyncio.ensure_future(gather(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        return await staying
+
+    assert asyncio.run(work()) == 4
