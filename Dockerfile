@@ -6,11 +6,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/healthsphere
-COPY pyproject.toml README.md ./
-COPY fhir_server fhir_server
-COPY profiles profiles
-COPY smart_auth smart_auth
-RUN pip install --no-cache-dir . && rm -rf /opt/healthsphere/*
+COPY . .
+RUN pip install --no-cache-dir . && rm -rf /opt/healthsphere/* /opt/healthsphere/.[a-z]*
 
 RUN useradd --system --uid 10001 --home-dir /var/lib/healthsphere --create-home healthsphere
 USER healthsphere

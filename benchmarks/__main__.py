@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
+from benchmarks.apart import apart
 from benchmarks.data import DEFAULT_FOLDER, patients_folder
 from benchmarks.driver_baseline import measure_driver
 from benchmarks.generator import Measured, Plan, measure
@@ -21,10 +19,7 @@ from benchmarks.report import LoadRow, Row, markdown
 from benchmarks.scenarios import Scenario, Scenarios, Settings
 from benchmarks.server import Server
 from benchmarks.target import Target
-from fhir_server.load import LoadOptions, LoadReport, run
-
-A = TypeVar("A")
-R = TypeVar("R")
+from fhir_server.load import LoadOptions, run
 
 
 def main() -> int:
@@ -55,7 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each scenario and each baseline runs")
     parser.add_argument("--concurrency", type=int, default=8, help="callers at once")
     parser.add_argument("--workers", type=int, default=1, help="server processes")
-    parser.add_argument("--only", action="append", default=[], help="name of a scenario; may be given several times")
+    parser.add_argument("--only", action="append", default=[], help="names of scenarios, by commas")
     parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER, help="folder with the archive, or with Bundles")
     parser.add_argument("--no-load", action="store_true", help="begin with few patients of our own making")
     parser.add_argument("--out", type=Path, default=Path("docs/performance.md"), help="where the report goes")
@@ -67,14 +62,10 @@ def _load(server: Server, data: Path, scratch: Path) -> LoadRow:
     options = LoadOptions(
         (str(folder),), server.base_url, rejects=scratch / "rejects.ndjson", state_dir=scratch / "load-state"
     )
-    report = _apart(_loaded, options)
+    report = apart(run, options)
     if report.failure:
         raise RuntimeError(report.failure)
     return LoadRow(what, report.accepted, report.seconds, report.rejected)
-
-
-def _loaded(options: LoadOptions) -> LoadReport:
-    return run(options)
 
 
 def _measured(target: Target, options: argparse.Namespace) -> list[Row]:
@@ -83,11 +74,12 @@ def _measured(target: Target, options: argparse.Namespace) -> list[Row]:
     if options.no_load:
         scenarios.seed()
     makers = scenarios.makers()
-    if unknown := set(options.only) - set(makers):
+    wanted = {name for text in options.only for name in text.split(",")}
+    if unknown := wanted - set(makers):
         raise SystemExit(f"No scenario is called {', '.join(sorted(unknown))}; there are: {', '.join(makers)}.")
     rows = []
     for name, make in makers.items():
-        if not options.only or name in options.only:
+        if not wanted or name in wanted:
             rows.append(_row(make(), target, settings))
             print(_line(rows[-1]), flush=True)
     return rows
@@ -102,9 +94,9 @@ def _row(scenario: Scenario, target: Target, settings: Settings) -> Row:
         settings.concurrency,
         cycle=scenario.cycle,
     )
-    server = _apart(measure, plan)
+    server = apart(measure, plan)
     faults = _faults(scenario, server)
-    driver = _apart(measure_driver, scenario.driver())
+    driver = apart(measure_driver, scenario.driver())
     return Row(scenario.name, server, driver, faults, scenario.resources)
 
 
@@ -127,12 +119,6 @@ def _line(row: Row) -> str:
         f"p99 {row.server.latency_ms(0.99):.1f} ms, {row.errors} errors, driver {row.driver.per_s:,.0f}/s, "
         f"ratio {row.ratio:.2f}"
     )
-
-
-def _apart(work: Callable[[A], R], argument: A) -> R:
-    """Do work in a fresh process, which ends with it."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, (argument,))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fhir_server.cli.load import own_token
 from fhir_server.cli.say import err, out, plain_faults, settings_of
 from fhir_server.load.options import LoadOptions
+from fhir_server.model import codec
 from fhir_server.settings import Settings
 
 DEFAULT_COUNT = 100
@@ -71,6 +72,19 @@ def _generate(settings: Settings, count: int) -> Path:
     with err.status(f"Generating {count} synthetic patients"):
         cohort = generate_cohort(count=count, seed=SEED, sex="mixed", age_range=AGES)
         for number, bundle in enumerate(cohort):
-            (draft / f"patient-{number:05}.json").write_text(to_json(bundle), "utf-8")
+            text = to_json(bundle).encode()
+            (draft / f"patient-{number:05}.json").write_bytes(codec.encode(repeatable(codec.decode(text))))
     draft.replace(folder)
     return folder
+
+
+def repeatable(bundle: dict[str, Any]) -> dict[str, Any]:
+    """The transaction with updates in the place of creates, under the ids that its `urn:uuid` addresses hold.
+
+    Sent twice it makes nothing twice, so that a load which was interrupted in the middle can go on.
+    """
+    for entry in bundle["entry"]:
+        resource = entry["resource"]
+        resource["id"] = entry["fullUrl"].removeprefix("urn:uuid:")
+        entry["request"] = {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}
+    return bundle

@@ -109,7 +109,7 @@ class _Compiler:
                 return (focus,) if is_a(self._registry, focus.type, name) else ()
             case Member(source, name):
                 return self._below(self._source(source, focus), name)
-            case TypeOperation("as", operand, type_name):
+            case TypeOperation("as" | "ofType", operand, type_name):
                 return self._as(self.branches(operand, focus), type_name)
             case Binary("|", left, right):
                 return tuple(dict.fromkeys(self.branches(left, focus) + self.branches(right, focus)))
@@ -200,7 +200,7 @@ class _Compiler:
                 | This("$this")
                 | Index()
                 | Binary("|")
-                | TypeOperation("as")
+                | TypeOperation("as" | "ofType")
                 | Call(_, "where" | "extension" | "first")
             ):
                 return self._values(self.branches(node, focus))

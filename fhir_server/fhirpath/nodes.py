@@ -1,13 +1,14 @@
 """The tree that an expression is parsed to.
 
-Nodes are frozen, so two equal expressions are equal trees and can be shared and counted.
+Nodes are frozen, so two equal expressions are equal trees and can be shared and counted. `at` is where a node's own
+words start in the text, counted in characters from 0; it tells a place and does not count when nodes are compared.
 
 Spec: http://hl7.org/fhirpath/N1/#formal-specifications
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 
@@ -26,6 +27,15 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """A quantity literal: `10 'mg'`, or with a word for its unit `4 days`; `is_calendar` tells the two apart."""
+
+    value: int | Decimal
+    unit: str
+    is_calendar: bool
+
+
+@dataclass(frozen=True, slots=True)
 class This:
     """`$this`, `$index` or `$total`."""
 
@@ -37,6 +47,7 @@ class External:
     """`%resource`, `%context`, `%ucum` and the like, without the percent sign."""
 
     name: str
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class Member:
 
     source: Node | None
     name: str
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class Call:
     source: Node | None
     name: str
     arguments: tuple[Node, ...]
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class Index:
 
     source: Node
     index: Node
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,7 @@ class Unary:
 
     operator: str
     operand: Node
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +94,20 @@ class Binary:
     operator: str
     left: Node
     right: Node
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TypeOperation:
-    """`operand is Type` or `operand as Type`; the functions `is`, `as` and `ofType` are parsed to it as well."""
+    """`operand is Type` or `operand as Type`; the functions `is`, `as` and `ofType` are parsed to it as well.
+
+    `operator` is `is`, `as` or `ofType`; `type_name` has its namespace when that is `System`.
+    """
 
     operator: str
     operand: Node
     type_name: str
+    at: int = field(default=0, compare=False, repr=False)
 
 
-Node = Literal | Moment | This | External | Member | Call | Index | Unary | Binary | TypeOperation
+Node = Literal | Moment | Measured | This | External | Member | Call | Index | Unary | Binary | TypeOperation

@@ -15,6 +15,7 @@ from fhir_server.fhirpath.nodes import (
     External,
     Index,
     Literal,
+    Measured,
     Member,
     Moment,
     Node,
@@ -38,7 +39,12 @@ _BINDING = {
     "implies": 1,
 }
 _UNARY_BINDING = 11
-_TYPE_FUNCTIONS = {"is": "is", "as": "as", "ofType": "as"}
+_TYPE_FUNCTIONS = frozenset(("is", "as", "ofType"))
+_CALENDAR_UNITS = frozenset(
+    f"{word}{plural}"
+    for word in ("year", "month", "week", "day", "hour", "minute", "second", "millisecond")
+    for plural in ("", "s")
+)
 #: What is evaluated by recursion must not exhaust the stack: brackets within brackets, and links of one chain.
 _MAX_DEPTH = 100
 _MAX_LINKS = 250
@@ -103,11 +109,11 @@ class _Parser:
         links = 0
         while (power := self._power()) > binding:
             links = self._linked(links)
-            operator = self._advance().text
+            _, operator, at = self._advance()
             if operator in ("is", "as"):
-                left = TypeOperation(operator, left, self._type_name())
+                left = TypeOperation(operator, left, self._type_name(), at)
             else:
-                left = Binary(operator, left, self.expression(power))
+                left = Binary(operator, left, self.expression(power), at)
         self._depth -= 1
         return left
 
@@ -122,8 +128,8 @@ class _Parser:
 
     def _operand(self) -> Node:
         if self._token.kind == "symbol" and self._token.text in "+-":
-            operator = self._advance().text
-            return Unary(operator, self.expression(_UNARY_BINDING))
+            _, operator, at = self._advance()
+            return Unary(operator, self.expression(_UNARY_BINDING), at)
         node = self._term()
         links = 0
         while True:
@@ -132,14 +138,14 @@ class _Parser:
                 self._advance()
                 node = self._invocation(node)
             elif self._at("["):
-                self._advance()
-                node = Index(node, self.expression(0))
+                at = self._advance().at
+                node = Index(node, self.expression(0), at)
                 self._expect("]")
             else:
                 return node
 
     def _term(self) -> Node:
-        kind, text, _ = self._token
+        kind, text, at = self._token
         if kind in ("name", "quoted") and not (kind == "name" and text in ("true", "false")):
             return self._invocation(None)
         if kind == "symbol" and text == "(":
@@ -151,30 +157,36 @@ class _Parser:
             self._advance()
             self._expect("}")
             return Literal(None)
-        constant = _constant_of(kind, text)
+        constant = _constant_of(kind, text, at)
         if constant is None:
             raise self._unexpected("a name, a literal or '('")
         self._advance()
+        if kind == "number" and self._at_unit():
+            is_calendar = self._token.kind == "name"
+            return Measured(_number_of(text), self._advance().text, is_calendar)
         return constant
 
+    def _at_unit(self) -> bool:
+        kind, text, _ = self._token
+        return kind == "string" or (kind == "name" and text in _CALENDAR_UNITS)
+
     def _invocation(self, source: Node | None) -> Node:
-        if self._token.kind == "this":
-            return This(self._advance().text)
+        at = self._token.at
         name = self._name()
         if not self._at("("):
-            return Member(source, name)
+            return Member(source, name, at)
         self._advance()
-        if name in _TYPE_FUNCTIONS and source is not None:
+        if name in _TYPE_FUNCTIONS:
             type_name = self._type_name()
             self._expect(")")
-            return TypeOperation(_TYPE_FUNCTIONS[name], source, type_name)
+            return TypeOperation(name, source or This("$this"), type_name, at)
         arguments: list[Node] = []
         while not self._at(")"):
             if arguments:
                 self._expect(",")
             arguments.append(self.expression(0))
         self._advance()
-        return Call(source, name, tuple(arguments))
+        return Call(source, name, tuple(arguments), at)
 
     def _name(self) -> str:
         if self._token.kind not in ("name", "quoted"):
@@ -191,12 +203,16 @@ class _Parser:
         return local if name == "FHIR" else f"{name}.{local}"
 
 
-def _constant_of(kind: str, text: str) -> Node | None:
+def _number_of(text: str) -> int | Decimal:
+    return Decimal(text) if "." in text else int(text)
+
+
+def _constant_of(kind: str, text: str, at: int) -> Node | None:
     match kind:
         case "string":
             return Literal(text)
         case "number":
-            return Literal(Decimal(text) if "." in text else int(text))
+            return Literal(_number_of(text))
         case "name":
             return Literal(text == "true")
         case "moment":
@@ -204,5 +220,5 @@ def _constant_of(kind: str, text: str) -> Node | None:
         case "this":
             return This(text)
         case "external":
-            return External(text)
+            return External(text, at)
     return None

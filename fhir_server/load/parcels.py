@@ -177,8 +177,14 @@ def subset(parcel: Parcel, positions: Sequence[int]) -> Parcel:
     return Parcel("batch", "POST", "", body, [parcel.items[p] for p in positions], parcel.repeatable)
 
 
+def _is_linked(bundle: Bundle) -> bool:
+    """Whether entries refer to each other by addresses that only a transaction resolves, and one can take them all."""
+    named = [(e.resource.resource_type, e.resource.id) for e in bundle.entry if e.resource and e.resource.id]
+    return len(named) == len(set(named)) and any((e.full_url or "").startswith("urn:") for e in bundle.entry)
+
+
 def _contained(data: bytes, bundle: Bundle, done: set[int], batch_entries: int) -> Iterator[Parcel | Unreadable]:
-    linked = any((entry.full_url or "").startswith("urn:") for entry in bundle.entry)
+    linked = bundle.type == "collection" and _is_linked(bundle)
     gathering = Gathering()
     seen: set[tuple[str, str]] = set()
     for index, (entry, raw) in enumerate(zip(bundle.entry, raw_resources_decoder.decode(data).entry, strict=True)):

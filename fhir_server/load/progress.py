@@ -33,6 +33,10 @@ class Display:
                 console=console,
             )
             self._task = self._bar.add_task("load", total=self._total_bytes, files=f"0/{files} files", counts="")
+
+    def begin(self) -> None:
+        """Show the bar: there is a server to load into."""
+        if self._bar is not None:
             self._bar.start()
 
     def note(self, text: str) -> None:
@@ -65,6 +69,8 @@ class Display:
 
 def summary_of(report: LoadReport) -> list[str]:
     """The end of a load in a few lines."""
+    if report.failure and not report.accepted and not report.rejected:
+        return [report.failure]
     parts = [
         f"{count} {name}"
         for name, count in (

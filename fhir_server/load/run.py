@@ -129,6 +129,7 @@ class _Load:
             self._display.note("Continuing a load that was interrupted (--no-resume begins anew).")
         async with Transport(self._options) as transport:
             await transport.check()
+            self._display.begin()
             first = [source for source in self._sources if is_foundation(source)]
             await self._pass(transport, first)
             await self._pass(transport, [source for source in self._sources if source not in set(first)])

@@ -19,7 +19,7 @@ from profiles.terminology import Terminology
 
 VALUE_SETS = "http://hl7.org/fhir/ValueSet/"
 _TOKEN = r"[A-Za-z0-9!#$&^_.+\-]+"
-# The value of a parameter may have spaces within (as in HL7's examples), not around it: one way to match, so linear time.
+# A value may have spaces within (as in examples of HL7), not around it: one way to match, so linear time.
 _VALUE = r"[^;\s](?:[^;\t\r\n]*[^;\s])?"
 SHAPES: dict[str, tuple[re.Pattern[str], str]] = {
     # CapabilityStatement.format has the short forms too: xml, json.

@@ -15,7 +15,7 @@ from fhir_server.validation.primitives import string
 LITERAL = re.compile(r"(https?://[^\s?#]+/)?([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 RELATIVE = re.compile(r"([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?(?:#\S+)?")
 CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?[^\s?]+")
-ABSOLUTE = re.compile(r"https?://[^\s/?#]+\S*")
+ABSOLUTE = re.compile(r"https?://[^\s/?#]\S*")
 URN = re.compile(
     r"urn:uuid:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
     r"|urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+"

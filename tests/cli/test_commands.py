@@ -68,10 +68,10 @@ def test_config_shows_the_table_for_people() -> None:
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_config_hides_the_password_of_the_database(variable: str, form: list[str]) -> None:
     text = run(
-        "config", *form, **{variable: "mongodb://me:sesame@db.example.org/?tlsCertificateKeyFilePassword=open"}
+        "config", *form, **{variable: "mongodb://me:sesame@db.example.org/?tlsCertificateKeyFilePassword=unlock-me"}
     ).output
     assert "sesame" not in text
-    assert "open" not in text
+    assert "unlock-me" not in text
     assert "(hidden) db.example.org" in text
     assert variable in text
 
@@ -136,3 +136,8 @@ def test_examples_are_generated_once_and_loaded_until_nothing_is_rejected(loads:
     for file in files:
         bundle = json.loads(file.read_text())
         assert (bundle["resourceType"], bundle["type"]) == ("Bundle", "transaction")
+        # Updates under ids of their own: a load that was interrupted goes on without making anything twice.
+        for entry in bundle["entry"]:
+            resource = entry["resource"]
+            assert entry["fullUrl"] == f"urn:uuid:{resource['id']}"
+            assert entry["request"] == {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}

@@ -28,13 +28,16 @@ class Exact:
 
     @staticmethod
     def without_server_marks(resource: dict[str, Any]) -> dict[str, Any]:
-        """A resource without what the server sets: `meta.versionId` and `meta.lastUpdated`."""
+        """A resource without what the server sets, `meta.versionId` and `meta.lastUpdated`.
+
+        `resourceType`, `id` and `meta` come first, wherever they stood: the server may put them there.
+        """
         marks = ("versionId", "lastUpdated", "_versionId", "_lastUpdated")
         meta = {name: value for name, value in resource.get("meta", {}).items() if name not in marks}
-        kept = {name: meta if name == "meta" else value for name, value in resource.items()}
-        if not meta:
-            kept.pop("meta", None)
-        return kept
+        head = {name: resource[name] for name in ("resourceType", "id") if name in resource}
+        if meta:
+            head["meta"] = meta
+        return {**head, **{name: value for name, value in resource.items() if name not in ("resourceType", "id", "meta")}}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A MongoDB for the tests of search: the one that HEALTHSPHERE_TEST_MONGODB_URI names, or one started for the session."""
+"""A MongoDB for the tests of search: what HEALTHSPHERE_TEST_MONGODB_URI names, or one started for the session."""
 
 from __future__ import annotations
 

@@ -198,11 +198,9 @@ def criteria(draw: st.DrawFn) -> tuple[str, str, Any]:
     if kind == "composite":
         code, text = draw(st.sampled_from(["a", "b"])), draw(st.sampled_from(NUMBERS))
         return (
-            f"code-value-quantity",
+            "code-value-quantity",
             f"{code}${prefix}{text}",
-            lambda t: any(  # noqa: F541
-                has_code(c, None, code) and number_compares(prefix, (n, n), text) for c, n in t.pairs
-            ),
+            lambda t: any(has_code(c, None, code) and number_compares(prefix, (n, n), text) for c, n in t.pairs),
         )
     name, of = draw(st.sampled_from([("code", "codes"), ("date", "spans"), ("value-quantity", "quantities")]))
     missing = draw(st.booleans())
@@ -227,7 +225,7 @@ def quantity_compares(prefix: str, target: Any, text: str, unit: tuple[str, str]
 def tokens(draw: st.DrawFn) -> tuple[str, str, Any]:
     wanted: list[tuple[str | None, str | None]] = draw(
         st.lists(
-            st.tuples(st.sampled_from([*SYSTEMS, None]), st.sampled_from([*CODES, None])).filter(lambda v: any(v)),
+            st.tuples(st.sampled_from([*SYSTEMS, None]), st.sampled_from([*CODES, None])).filter(any),
             min_size=1,
             max_size=3,
         )

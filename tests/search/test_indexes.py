@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pymongo.errors import OperationFailure
 
+from fhir_server.search.compile import filter_of
 from fhir_server.search.execute import page_of
 from fhir_server.search.indexes import MOST, indexes_of
 from fhir_server.search.parse import parse
@@ -157,3 +158,20 @@ def test_two_entry_fields_cannot_share_an_index_which_is_why_there_are_no_compou
 ) -> None:
     with pytest.raises(OperationFailure, match="parallel arrays"):
         library.database["Observation"].create_index([("x.patient", 1), ("x.code", 1)])
+
+
+def test_a_day_of_appointments_is_one_short_walk_along_the_index_of_their_starts(library: Any) -> None:
+    hour_us, day_us = 3_600 * 10**6, 86_400 * 10**6
+    starts = [1_577_836_800 * 10**6 + i * hour_us for i in range(3000)]
+    rows = [{"_id": f"{s}", "v": 1, "t": 0, "x": {"date": [{"s": s, "e": s + 10**6}]}} for s in starts]
+    library.fill("Appointment", rows)
+    pairs = [("date", "ge2020-03-01"), ("date", "lt2020-03-02")]
+    search = parse("Appointment", pairs, registry(), strict=True, default_count=100, max_count=100)
+    page = asyncio.run(page_of(library, search, terminology()))
+    first = 1_583_020_800 * 10**6
+    assert [int(row["_id"]) for row in page.rows] == [s for s in starts if first <= s < first + day_us]
+    database = library.database
+    command = {"find": "Appointment", "filter": filter_of(search, terminology()), "hint": "date"}
+    told = database.command("explain", command, verbosity="executionStats", codec_options=database.codec_options)
+    assert told["executionStats"]["totalDocsExamined"] == 24
+    assert told["executionStats"]["totalKeysExamined"] < 30

@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import random
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_server.model.errors import InvalidError
 from fhir_server.search.execute import page_of
-from fhir_server.search.page import Page
+from fhir_server.search.page import Page, fingerprint_of
 from fhir_server.search.parse import link_pairs, parse
 from fhir_server.search.query import Search
 from profiles.registry import registry
@@ -27,7 +29,8 @@ TYPE = "Observation"
 SORTS = [
     "", "_id", "-_id", "_lastUpdated", "-_lastUpdated", "date", "-date", "code", "-code", "value-quantity",
     "-value-quantity", "value-string", "-value-string", "subject", "date,-code", "-code,value-string,-_id",
-    "component-value-quantity", "-component-value-quantity", "date,-_id", "-_lastUpdated,date", "value-quantity,-date,code",
+    "component-value-quantity", "-component-value-quantity", "date,-_id", "-_lastUpdated,date",
+    "value-quantity,-date,code",
 ]  # fmt: skip
 
 
@@ -227,16 +230,10 @@ def test_a_mangled_cursor_is_a_400_that_says_what_to_do(library: Any, text: str)
     ),
 )
 def test_a_forged_cursor_of_the_right_query_never_crashes(library: Any, sort: str, value: Any) -> None:
-    import msgspec
-
-    from fhir_server.search.page import fingerprint_of
-
     pairs = [("_sort", sort)] if sort else []
     row = ["n", fingerprint_of(search_for(pairs)), "x", *([value] * (sort.count(",") + 1 if sort else 0))]
-    try:
-        page(library, pairs, cursor(msgspec.json.encode(row).decode()))
-    except InvalidError as error:
-        assert error.issues[0].key == "HS-SEARCH-CURSOR"
+    with suppress(InvalidError):  # any other error fails the test
+        assert page(library, pairs, cursor(msgspec.json.encode(row).decode())).total is None
 
 
 def test_a_cursor_of_another_query_is_a_400(library: Any) -> None:

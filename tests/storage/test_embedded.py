@@ -17,6 +17,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
+from fhir_server.storage import embedded
 from fhir_server.storage.check import check_mongodb
 from fhir_server.storage.embedded import EmbeddedMongo
 from fhir_server.storage.setup import SetupError
@@ -165,3 +166,45 @@ def test_a_damaged_database_is_told_in_one_line_that_names_the_log(tmp_path: Pat
         file.write_bytes(b"damaged")
     with pytest.raises(SetupError, match=r"^The embedded MongoDB stopped while it started [^\n]*mongodb\.log\.$"):
         EmbeddedMongo.start(tmp_path, cache_mb=256)
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """Put a shell script in the place of mongod."""
+    program = tmp_path / "mongod"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(embedded, "find_mongod", lambda: program)
+
+
+def test_a_missing_system_library_is_told_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loader = "mongod: error while loading shared libraries: libcurl.so.4: cannot open shared object file"
+    pretend(monkeypatch, tmp_path, f'echo "{loader}" >&2; exit 127')
+    with pytest.raises(SetupError, match=r"libcurl\.so\.4, which is missing: run `sudo apt-get install libcurl4`"):
+        EmbeddedMongo.start(tmp_path / "data")
+
+
+def test_another_port_is_tried_when_somebody_was_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real, tries = embedded.find_mongod(), tmp_path / "tries"
+    pretend(monkeypatch, tmp_path, f'echo >> {tries}; [ $(wc -l < {tries}) = 1 ] && exit 48; exec {real} "$@"')
+    with EmbeddedMongo.start(tmp_path / "data", cache_mb=256) as mongo:
+        check_mongodb(mongo.uri)
+    assert len(tries.read_text().splitlines()) == 2
+
+
+def test_a_mongodb_that_never_takes_writes_is_given_up_and_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend(monkeypatch, tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    with pytest.raises(SetupError, match="does not take writes in time"):
+        EmbeddedMongo.start(tmp_path / "data", timeout_s=1)
+    assert gone_within(int((tmp_path / "pid").read_text()), 1)
+
+
+def test_the_folder_is_free_again_after_a_start_that_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with monkeypatch.context() as patch:
+        pretend(patch, tmp_path, "exit 1")
+        with pytest.raises(SetupError, match="stopped while it started"):
+            EmbeddedMongo.start(tmp_path / "data")
+    EmbeddedMongo.start(tmp_path / "data", cache_mb=256).stop()

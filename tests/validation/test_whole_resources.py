@@ -1,5 +1,6 @@
 """What only the whole resource decides: contained resources, references among parts, Bundles, odd documents."""
 
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -176,3 +177,20 @@ def test_exact_decimals_pass_and_binary_floats_do_not(validator: Validator) -> N
     assert validator.issues_of(resource) == []
     resource["valueQuantity"] = {"value": 1.1}
     assert keys_of(validator, resource) == [("HS-VAL-JSON-TYPE", "Observation.value.value")]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "http://" + "a" * 500_000 + " ",
+        "http://" + "a/" * 300_000 + "Patient/" + "x" * 65,
+        "http://x" + "/Patient/1" * 50_000 + " ",
+        "urn:oid:1" + ".1" * 300_000 + "x",
+        "Patient?" + "a" * 1_000_000 + "?",
+    ],
+    ids=["host", "path", "types", "oid", "criteria"],
+)
+def test_no_reference_takes_long_to_refuse(validator: Validator, reference: str) -> None:
+    start = time.process_time()
+    validator.issues_of(with_subject(reference))
+    assert time.process_time() - start < 1

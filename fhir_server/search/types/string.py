@@ -13,7 +13,6 @@ from fhir_server.search.normalize import normalized
 from fhir_server.search.query import TextValue, Value
 from fhir_server.search.types.conditions import Filter, any_of, either, malformed, starts_with
 
-
 #: MongoDB takes patterns of up to 32,764 bytes, and a character can take four of them or two.
 MAX_PATTERN_CHARS = 8_000
 
