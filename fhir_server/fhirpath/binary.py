@@ -145,15 +145,16 @@ _ORDER: dict[str, Callable[[int], bool]] = {
 }
 
 
-def comparison(operator: str, left: Evaluate, right: Evaluate) -> Truth | None:
-    """`< <= > >=` and `~ !~`; None for an operator that is none of these."""
+COMPARISONS = frozenset((*_ORDER, "~", "!~"))
+
+
+def comparison(operator: str, left: Evaluate, right: Evaluate) -> Truth:
+    """One of COMPARISONS."""
     if operator == "~":
         return lambda focus, context: equivalent(left(focus, context), right(focus, context), context.units)
     if operator == "!~":
         return lambda focus, context: not equivalent(left(focus, context), right(focus, context), context.units)
-    holds = _ORDER.get(operator)
-    if holds is None:
-        return None
+    holds = _ORDER[operator]
 
     def evaluate(focus: Items, context: Context) -> bool | None:
         pair = _pair(left(focus, context), right(focus, context), operator)
@@ -171,13 +172,14 @@ def _pair(left: Items, right: Items, operator: str) -> tuple[Item, Item] | None:
     return (left[0], right[0]) if left and right else None
 
 
-def arithmetic(operator: str, left: Evaluate, right: Evaluate) -> Evaluate | None:
-    """`+ - * / div mod &`; None for an operator that is none of these."""
+ARITHMETIC = frozenset((*numbers.OPERATIONS, "&"))
+
+
+def arithmetic(operator: str, left: Evaluate, right: Evaluate) -> Evaluate:
+    """One of ARITHMETIC."""
     if operator == "&":
         return _concatenation(left, right)
-    operation = numbers.OPERATIONS.get(operator)
-    if operation is None:
-        return None
+    operation = numbers.OPERATIONS[operator]
 
     def evaluate(focus: Items, context: Context) -> Items:
         pair = _pair(left(focus, context), right(focus, context), operator)

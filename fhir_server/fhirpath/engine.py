@@ -47,7 +47,6 @@ from fhir_server.fhirpath.quantities import Quantity, calendar_quantity
 from fhir_server.fhirpath.temporal import temporal_of
 from fhir_server.fhirpath.typing_tests import type_test
 
-#: Functions whose argument sees each item in turn, so that `$index` or `$total` within it is theirs.
 _CONSTANTS = {
     "ucum": "http://unitsofmeasure.org",
     "sct": "http://snomed.info/sct",
@@ -115,9 +114,8 @@ class Compiler:
             case Binary(operator, left, right):
                 if operator == "|":
                     return binary.union(self.evaluate(left), self.evaluate(right))
-                operation = binary.arithmetic(operator, self.evaluate(left), self.evaluate(right))
-                if operation is not None:
-                    return operation
+                if operator in binary.ARITHMETIC:
+                    return binary.arithmetic(operator, self.evaluate(left), self.evaluate(right))
             case Call():
                 return self._call(node)
         return _collected(self._required_truth(node))
@@ -140,7 +138,7 @@ class Compiler:
                 return binary.membership(self.evaluate(left), self.evaluate(right), self.constant(right))
             case Binary("contains", left, right):
                 return binary.membership(self.evaluate(right), self.evaluate(left), self.constant(left))
-            case Binary(operator, left, right):
+            case Binary(operator, left, right) if operator in binary.COMPARISONS:
                 return binary.comparison(operator, self.evaluate(left), self.evaluate(right))
             case TypeOperation("is", operand, type_name, at):
                 test = type_test(self.kinds, type_name, exact=False, at=at)
@@ -184,11 +182,10 @@ class Compiler:
             raise Fault(f"{node.name}() takes {wanted} arguments, found {count}", node.at)
         return Site(
             _focus if node.source is None else self.evaluate(node.source),
-            tuple(self.evaluate(argument) for argument in node.arguments),
-            tuple(self.truth(argument) for argument in node.arguments),
             node.arguments,
+            self.evaluate,
+            self.truth,
             any(_reads(argument, "$index") for argument in node.arguments),
-            any(_reads(argument, "$total") for argument in node.arguments),
         )
 
     def constant(self, node: Node) -> Items | None:

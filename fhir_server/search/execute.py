@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fhir_server.search.compile import LIVING, all_of, filter_of
+from fhir_server.search.cost import is_quick
 from fhir_server.search.page import Cursor, Direction, Page, cursor_of, cursor_text
 from fhir_server.search.query import Search
 from fhir_server.search.sort import (
@@ -38,7 +39,10 @@ ESTIMATE_LIMIT = 100_000
 
 
 class SearchStore(Protocol):
-    """What a search asks of the database: see `storage.store`."""
+    """What a search asks of the database: see `storage.store`.
+
+    `shared` allows to answer a command together with those of other callers.
+    """
 
     async def find(
         self,
@@ -48,11 +52,16 @@ class SearchStore(Protocol):
         sort: Sequence[tuple[str, int]],
         limit: int,
         fields: Mapping[str, Any],
+        shared: bool = False,
     ) -> list[dict[str, Any]]: ...
 
-    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]: ...
+    async def aggregate(
+        self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
+    ) -> list[dict[str, Any]]: ...
 
-    async def count(self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None) -> int: ...
+    async def count(
+        self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
+    ) -> int: ...
 
     async def estimate(self, resource_type: str) -> int: ...
 
@@ -119,7 +128,7 @@ async def _with_total(query: _Query, page: Page) -> Page:
 
 async def _total(store: SearchStore, search: Search, conditions: Filter) -> int:
     if search.total != "estimate":
-        return await store.count(search.resource_type, conditions, None)
+        return await store.count(search.resource_type, conditions, None, shared=is_quick(search))
     if conditions == LIVING:
         return await store.estimate(search.resource_type)
     return await store.count(search.resource_type, conditions, ESTIMATE_LIMIT)
@@ -164,6 +173,7 @@ class _Query:
             sort=indexed_sort(self.order, forward=forward),
             limit=limit,
             fields=self._fields(),
+            shared=is_quick(self.search),
         )
         return [(row, indexed_key(self.order, row)) for row in found]
 
@@ -177,7 +187,9 @@ class _Query:
             return [*steps, {"$project": self._fields()}]
 
         rest = {"$unionWith": {"coll": self.search.resource_type, "pipeline": part(second)}}
-        found = await self.store.aggregate(self.search.resource_type, [*part(first), rest, {"$limit": limit}])
+        found = await self.store.aggregate(
+            self.search.resource_type, [*part(first), rest, {"$limit": limit}], shared=is_quick(self.search)
+        )
         return [(row, indexed_key(self.order, row)) for row in found]
 
     async def _computed(self, cursor: Cursor | None, forward: bool, limit: int) -> list[Keyed]:
@@ -188,7 +200,9 @@ class _Query:
             inclusive=cursor is not None and cursor.direction == "q",
             limit=limit,
         )
-        found = await self.store.aggregate(self.search.resource_type, [{"$match": self.conditions}, *stages])
+        found = await self.store.aggregate(
+            self.search.resource_type, [{"$match": self.conditions}, *stages], shared=is_quick(self.search)
+        )
         return [(row, computed_key(self.order, row)) for row in found]
 
     def _fields(self) -> dict[str, int]:

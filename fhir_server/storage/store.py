@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from fhir_server.model.errors import ConflictError
+from fhir_server.model.errors import ConflictError, FhirError
 from fhir_server.storage.database import DURABLE, Client, database_of, translated
 from fhir_server.storage.document import (
     DUPLICATE_KEY,
@@ -39,6 +39,8 @@ LOCK_LITTER_AFTER_S = 3600
 ORDERED = WriteConcern(w=1, j=False)
 
 T = TypeVar("T")
+Rows = list[dict[str, Any]]
+Pipeline = tuple[str, Sequence[Mapping[str, Any]]]
 Change = tuple[Version, Version]
 Keys = Sequence[tuple[str, int]]
 
@@ -79,6 +81,7 @@ class Store:
         self._inserts: dict[str, Gather[Version, None]] = {}
         self._changes: dict[str, Gather[Change, None]] = {}
         self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=2)
+        self._shared: Gather[Pipeline, Rows] = Gather(self._run_together, parallel=2, size=16)
         self._ready: dict[str, asyncio.Future[None]] = {}
 
     # --- set-up -----------------------------------------------------------------------------------------------------
@@ -170,8 +173,16 @@ class Store:
         sort: Keys,
         limit: int,
         fields: Mapping[str, Any] = FIELDS,
+        shared: bool = False,
     ) -> list[dict[str, Any]]:
-        """Documents of a type, at most `limit`, in the order of `sort`."""
+        """Documents of a type, at most `limit`, in the order of `sort`.
+
+        With `shared`, the command is gathered with those of other callers; do so only where it is certain to be quick.
+        """
+        if shared:
+            stages: list[Mapping[str, Any]] = [{"$match": filter}]
+            stages += [{"$sort": dict(sort)}] if sort else []
+            return await self._shared((resource_type, [*stages, {"$limit": limit}, {"$project": fields}]))
         with translated():
             cursor = self._database[resource_type].find(
                 filter,
@@ -183,12 +194,23 @@ class Store:
             )
             return list(await cursor.to_list())
 
-    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    async def aggregate(
+        self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
+    ) -> list[dict[str, Any]]:
+        """What a pipeline over a type's collection gives; `shared` as for `find`."""
+        if shared:
+            return await self._shared((resource_type, pipeline))
         with translated():
             cursor = await self._database[resource_type].aggregate(list(pipeline), maxTimeMS=self._max_time_ms)
             return list(await cursor.to_list())
 
-    async def count(self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None) -> int:
+    async def count(
+        self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
+    ) -> int:
+        """How many documents match, counted no further than `limit`; `shared` as for `find`."""
+        if shared and limit is None:
+            rows = await self._shared((resource_type, [{"$match": filter}, {"$count": "n"}]))
+            return int(rows[0]["n"]) if rows else 0
         options: dict[str, Any] = {"maxTimeMS": self._max_time_ms}
         if limit is not None:
             options["limit"] = limit
@@ -199,6 +221,31 @@ class Store:
         """About how many resources of a type there are, deletions included; costs nothing."""
         with translated():
             return int(await self._database[resource_type].estimated_document_count(maxTimeMS=self._max_time_ms))
+
+    async def _run_together(self, pipelines: Sequence[Pipeline]) -> list[Rows | Exception]:
+        """Several pipelines as one: the union of their rows, each marked with the number of its pipeline."""
+        if len(pipelines) == 1:
+            return [await self.aggregate(*pipelines[0])]
+        parts = [[*stages, {"$set": {"q": {"$literal": n}}}] for n, (_, stages) in enumerate(pipelines)]
+        unions = [
+            {"$unionWith": {"coll": name, "pipeline": part}}
+            for (name, _), part in zip(pipelines[1:], parts[1:], strict=True)
+        ]
+        results: list[Rows] = [[] for _ in pipelines]
+        try:
+            rows = await self.aggregate(pipelines[0][0], [*parts[0], *unions])
+        except (FhirError, PyMongoError):
+            # One of them cannot be answered; each gets its own answer or error.
+            return list(await asyncio.gather(*(self._run_alone(pipeline) for pipeline in pipelines)))
+        for row in rows:
+            results[row.pop("q")].append(row)
+        return list(results)
+
+    async def _run_alone(self, pipeline: Pipeline) -> Rows | Exception:
+        try:
+            return await self.aggregate(*pipeline)
+        except (FhirError, PyMongoError) as error:
+            return error
 
     async def snapshot(self, collection: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Aggregate over several collections as they were at one moment."""

@@ -67,6 +67,8 @@ class Unit:
         names = await self._database.list_collection_names(filter={"name": {"$not": {"$regex": "^[_a-z]"}}})
         return sorted(names)
 
+    # A transaction runs one command after another: what `shared` allows elsewhere is not possible here.
+
     async def find(
         self,
         resource_type: str,
@@ -75,17 +77,22 @@ class Unit:
         sort: Keys,
         limit: int,
         fields: Mapping[str, Any] = FIELDS,
+        shared: bool = False,
     ) -> list[dict[str, Any]]:
         cursor = self._database[resource_type].find(
             filter, fields, sort=list(sort) or None, limit=limit, session=self._session
         )
         return list(await cursor.to_list())
 
-    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    async def aggregate(
+        self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
+    ) -> list[dict[str, Any]]:
         cursor = await self._database[resource_type].aggregate(list(pipeline), session=self._session)
         return list(await cursor.to_list())
 
-    async def count(self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None) -> int:
+    async def count(
+        self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
+    ) -> int:
         options: dict[str, Any] = {} if limit is None else {"limit": limit}
         return int(await self._database[resource_type].count_documents(filter, session=self._session, **options))
 

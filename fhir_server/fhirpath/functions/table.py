@@ -23,17 +23,20 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One call: its input and arguments, compiled both ways.
+    """One call: its compiled input, and its arguments, which are compiled as the function asks for them.
 
-    `is_lazy` tells whether an argument reads `$index` or `$total`, which must then be kept up.
+    `reads_index` tells whether an argument reads `$index`, which must then be kept up.
     """
 
     source: Evaluate
-    arguments: tuple[Evaluate, ...]
-    conditions: tuple[Truth, ...]
     nodes: tuple[Node, ...]
+    evaluate: Callable[[Node], Evaluate]
+    truth: Callable[[Node], Truth]
     reads_index: bool
-    reads_total: bool
+
+    def arguments(self) -> list[Evaluate]:
+        """All arguments as functions to collections."""
+        return [self.evaluate(node) for node in self.nodes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +91,12 @@ def collections(
 def applied(apply: Callable[..., Items], site: Site) -> Evaluate:
     """The call of a function on evaluated collections."""
     source = site.source
-    match site.arguments:
-        case ():
+    arguments = site.arguments()
+    match arguments:
+        case []:
             return lambda focus, context: apply(context, source(focus, context))
-        case (first,):
+        case [first]:
             return lambda focus, context: apply(context, source(focus, context), first(focus, context))
-    arguments = site.arguments
     return lambda focus, context: apply(
         context, source(focus, context), *[argument(focus, context) for argument in arguments]
     )
