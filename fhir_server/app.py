@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.search.index import Indexer
 from fhir_server.search.indexes import indexes_of
+from fhir_server.search.ucum import canonical
 from fhir_server.settings import Settings
 from fhir_server.storage.database import connect
 from fhir_server.storage.store import Store
@@ -34,6 +36,9 @@ MOUNT = "/fhir"
 
 #: What a web page of another origin may read of an answer.
 EXPOSED_HEADERS = ("ETag", "Last-Modified", "Location", "Content-Location", "X-Request-Id", "WWW-Authenticate")
+
+#: Pages that this machine serves.
+LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 #: No query of a client takes longer than this in the database.
 MAX_QUERY_MS = 60_000
@@ -107,7 +112,8 @@ def create_app(settings: Settings) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await store.open()
+        # The table of units takes a third of a second to read; the first write should not wait for it.
+        await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
         yield
         await close()
 
@@ -115,9 +121,14 @@ def create_app(settings: Settings) -> ASGIApp:
     others.include_router(pages(settings.base_url, store.ping))
     front: ASGIApp = Front(fhir, others)
     if settings.cors_origins:
+        # Without access control, any page that is open in a browser on this machine could read every record: then only
+        # pages that this machine serves may call, unless the operator names others.
+        automatic = settings.cors_origins == ("auto",)
+        local_only = automatic and settings.auth == "off"
         front = CORSMiddleware(
             front,
-            allow_origins=settings.cors_origins,
+            allow_origins=() if local_only else ("*",) if automatic else settings.cors_origins,
+            allow_origin_regex=LOCAL_ORIGIN if local_only else None,
             allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
             allow_headers=("*",),
             expose_headers=EXPOSED_HEADERS,

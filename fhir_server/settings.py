@@ -59,8 +59,9 @@ class Settings(BaseSettings):
     default_page_size: int = Field(20, ge=1, description="Matches on a page when the request has no `_count`.")
     max_page_size: int = Field(1000, ge=1, description="Most matches on a page, whatever `_count` asks for.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("*",),
-        description="Origins whose web pages may call the server, separated by commas; `*` is any, `none` is none.",
+        ("auto",),
+        description="Origins whose web pages may call the server, separated by commas; `*` is any, `none` is none. "
+        "`auto` is any while `auth` is on, and pages of this machine while it is off.",
     )
     gzip_min_bytes: int = Field(1024, ge=0, description="Smallest answer that is compressed, in bytes.")
     shutdown_grace_s: int = Field(

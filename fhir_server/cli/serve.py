@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import time
@@ -75,6 +76,12 @@ def _serve(settings: Settings, examples: int) -> int:
         load_or_create(settings.access_token_file)
     with listener, started_database(settings) as (ready, embedded):
         os.environ.update(ready.as_environment())
+        if settings.workers > 1:
+            # Each process counts for itself, in files here; `/metrics` of any of them adds up all.
+            counts = settings.data_dir / "metrics"
+            shutil.rmtree(counts, ignore_errors=True)
+            counts.mkdir(mode=0o700)
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)
         workers = Workers(ready, listener)
         database_ended = _watch(embedded, workers)
         with Companion(ready, embedded, examples):

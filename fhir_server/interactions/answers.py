@@ -5,12 +5,14 @@ Spec: https://hl7.org/fhir/R4/http.html#ops, https://hl7.org/fhir/R4/http.html#v
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from fhir_server.interactions.subset import subset
 from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError, Issue, outcome_of
 from fhir_server.model.exchange import Answer, Request
+from fhir_server.repository.repository import Committed
 from fhir_server.storage.document import Version
 
 Return = Literal["minimal", "representation", "OperationOutcome"]
@@ -44,25 +46,25 @@ def location_of(version: Version, base_url: str) -> str:
     return f"{base_url}/{version.type}/{version.id}/_history/{version.version}"
 
 
-def written(
-    request: Request, version: Version, *, created: bool, done: str, default: Return = "representation"
-) -> Answer:
+def written(request: Request, committed: Committed, done: str) -> Answer:
     """The answer to a create or update: 201 with the new version's address, or 200."""
-    match preferred_return(request, default):
+    version = committed.version
+    match preferred_return(request):
         case "minimal":
             body = None
         case "OperationOutcome":
-            body = informational(f"{version.type}/{version.id} {done} as version {version.version}.")
+            told = f"{version.type}/{version.id} {done} as version {version.version}."
+            body = informational(told, committed.warnings)
         case _:
             body = version.body
-    answer = about(201 if created else 200, body, version)
+    answer = about(201 if committed.created else 200, body, version)
     answer.headers["Location"] = location_of(version, request.base_url)
     return answer
 
 
-def informational(text: str) -> bytes:
-    """An OperationOutcome that says what was done."""
-    return codec.encode(outcome_of([Issue("informational", text, severity="information")]))
+def informational(text: str, warnings: Iterable[Issue] = ()) -> bytes:
+    """An OperationOutcome that says what was done, and what the validation let pass."""
+    return codec.encode(outcome_of([Issue("informational", text, severity="information"), *warnings]))
 
 
 def resource_in(request: Request, resource_type: str) -> dict[str, Any]:

@@ -24,4 +24,4 @@ async def create(context: Context, request: Request) -> Answer:
     else:
         committed = await conditional_create(context, change, criteria)
     done = "was created" if committed.created else "exists already; nothing was created, it stands"
-    return written(request, committed.version, created=committed.created, done=done)
+    return written(request, committed, done)

@@ -27,8 +27,9 @@ NARRATIVE_LINK = re.compile(r"""(\b(?:href|src)\s*=\s*)(["'])([^"']*)\2""")
 def link_members() -> frozenset[str]:
     """The JSON members that can hold a link to an entry: those of type uri and its kin, and `reference`.
 
-    Some of the names stand for a string or code elsewhere. What equals an entry's `fullUrl` to the letter is a link there
-    as well; only identifiers, whose `value` may be the same UUID and must not change, are of type string throughout.
+    Some of the names stand for a string or code elsewhere. What equals an entry's `fullUrl` to the letter is a link
+    there as well; only identifiers, whose `value` may be the same UUID and must not change, are of type string
+    throughout.
     """
     names = {"reference"}
     for definition in registry().types.values():

@@ -27,12 +27,7 @@ async def update(context: Context, request: Request) -> Answer:
     committed = await context.repository.commit(
         Change("PUT", resource_type, resource_id, resource, if_match=if_match(request))
     )
-    return written(
-        request,
-        committed.version,
-        created=committed.created,
-        done="was created" if committed.created else "was updated",
-    )
+    return written(request, committed, "was created" if committed.created else "was updated")
 
 
 async def update_conditional(context: Context, request: Request) -> Answer:
@@ -40,12 +35,7 @@ async def update_conditional(context: Context, request: Request) -> Answer:
     (resource_type,) = request.path
     resource = resource_in(request, resource_type)
     committed = await conditional_update(context, resource_type, resource, request.query, if_match(request))
-    return written(
-        request,
-        committed.version,
-        created=committed.created,
-        done="was created" if committed.created else "was updated",
-    )
+    return written(request, committed, "was created" if committed.created else "was updated")
 
 
 def require_id(resource: dict[str, Any], resource_type: str, resource_id: str) -> None:

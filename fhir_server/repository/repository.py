@@ -66,11 +66,13 @@ class Committed:
         version: what is current now
         created: whether it is the first version, or the first after a deletion
         changed: whether there is anything to write
+        warnings: what the validation found and let pass
     """
 
     version: Version
     created: bool
     changed: bool = True
+    warnings: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Checked:
 
     change: Change
     entries: dict[str, Any]
+    warnings: tuple[Issue, ...] = ()
 
 
 class FailedChangeError(Exception):
@@ -168,7 +171,7 @@ class Repository:
         issues = self._validator.issues_of(change.resource)
         if any(issue.severity in ("error", "fatal") for issue in issues):
             raise InvalidError(issues)
-        return Checked(change, self._indexer.entries_of(change.resource))
+        return Checked(change, self._indexer.entries_of(change.resource), tuple(issues))
 
     async def commit(self, change: Change) -> Committed:
         """Carry out one change.
@@ -182,7 +185,7 @@ class Repository:
         if change.fresh:
             version = numbered(checked, None)
             await self._store.write(version, None)
-            return Committed(version, created=True)
+            return Committed(version, created=True, warnings=checked.warnings)
         for attempt in range(ATTEMPTS):
             current = await self._store.get(change.type, change.id)
             outcome = decided(checked, current)
@@ -243,7 +246,7 @@ def decided(checked: Checked, current: Version | None) -> Committed:
         if current.deleted:
             return Committed(current, created=False, changed=False)
     created = change.resource is not None and (current is None or current.deleted)
-    return Committed(numbered(checked, current), created)
+    return Committed(numbered(checked, current), created, warnings=checked.warnings)
 
 
 def numbered(checked: Checked, current: Version | None) -> Version:

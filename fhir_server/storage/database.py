@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
@@ -30,6 +31,12 @@ DURABLE = WriteConcern(w="majority", j=True)
 MONGO_TOO_LARGE = 10334
 
 
+@lru_cache(maxsize=8192)
+def _decimal128_of(value: Decimal) -> Decimal128:
+    """One value stands in up to twelve index entries of a resource, and converting it is a loop over its digits."""
+    return Decimal128(value)
+
+
 class _DecimalCodec(TypeCodec):
     """Index entries and search values are decimals; MongoDB compares them exactly as Decimal128 (34 digits)."""
 
@@ -37,7 +44,7 @@ class _DecimalCodec(TypeCodec):
     bson_type = Decimal128
 
     def transform_python(self, value: Decimal) -> Decimal128:
-        return Decimal128(value)
+        return _decimal128_of(value)
 
     def transform_bson(self, value: Decimal128) -> Decimal:
         return value.to_decimal()

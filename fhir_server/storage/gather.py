@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 class Gather(Generic[Item, Result]):
     """Run `run(items)` for all items that wait, with at most `parallel` runs at once.
 
+    One run at a time makes the largest commands: right for writes, which await the journal. Reads take two.
+
     `run` returns one result per item, in order; a result that is an exception is raised to its caller alone. When `run`
     itself raises, every caller of that run gets the exception.
     """

@@ -115,16 +115,28 @@ class Store:
         ready.result()
 
     async def _create_indexes(self, resource_type: str) -> None:
-        models = [
-            IndexModel(
-                list(spec.keys),
-                name=spec.name,
-                **({"partialFilterExpression": dict(spec.partial)} if spec.partial else {}),
-            )
-            for spec in self._indexes_of(resource_type)
-        ]
+        """Make the indexes of a type what they should be: an earlier version of this server may have made others."""
+        collection = self._database[resource_type]
+        wanted = {spec.name: spec for spec in self._indexes_of(resource_type)}
         with translated():
-            await self._database[resource_type].create_indexes(models)
+            for name, found in (await collection.index_information()).items():
+                spec = wanted.get(name)
+                if name != "_id_" and (
+                    spec is None
+                    or list(spec.keys) != [tuple(key) for key in found["key"]]
+                    or (spec.partial or {}) != found.get("partialFilterExpression", {})
+                ):
+                    await collection.drop_index(name)
+            await collection.create_indexes(
+                [
+                    IndexModel(
+                        list(spec.keys),
+                        name=name,
+                        **({"partialFilterExpression": dict(spec.partial)} if spec.partial else {}),
+                    )
+                    for name, spec in wanted.items()
+                ]
+            )
 
     async def collections(self) -> list[str]:
         """The resource types that have a collection, sorted."""
@@ -268,12 +280,12 @@ class Store:
         if previous is None:
             insert = self._inserts.get(new.type)
             if insert is None:
-                insert = self._inserts[new.type] = Gather(self._inserter(new.type), parallel=2)
+                insert = self._inserts[new.type] = Gather(self._inserter(new.type))
             await insert(new)
         else:
             change = self._changes.get(new.type)
             if change is None:
-                change = self._changes[new.type] = Gather(self._changer(new.type), parallel=2)
+                change = self._changes[new.type] = Gather(self._changer(new.type))
             await change((new, previous))
 
     def _inserter(self, resource_type: str) -> Callable[[Sequence[Version]], Awaitable[list[Exception | None]]]:

@@ -110,5 +110,10 @@ class References:
 
 
 def wrong_target(found: str, targets: frozenset[str]) -> Fault:
-    """The fault of a reference to a type that the element does not allow."""
-    return Fault("HS-VAL-TARGET", "value", f"Found {found}; expected one to {' | '.join(sorted(targets))}.")
+    """The fault of a reference to a type that the element does not allow.
+
+    A warning: the reference itself is well-formed and true, and refusing the record would lose it. Official examples have
+    such references, too. A profile may be stricter.
+    """
+    expected = f"expected one to {' | '.join(sorted(targets))}"
+    return Fault("HS-VAL-TARGET", "value", f"Found {found}; {expected}.", severity="warning")

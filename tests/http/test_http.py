@@ -187,7 +187,8 @@ def test_a_request_id_is_given_or_made(client: httpx.Client) -> None:
     assert len(set(made)) == 2
 
 
-def test_a_web_page_of_another_origin_may_call_and_read_the_headers(client: httpx.Client) -> None:
+def test_a_web_page_of_another_origin_may_call_and_read_the_headers(make_server: Any) -> None:
+    client = make_server(auth="on").client
     origin = {"Origin": "https://app.example"}
     answer = client.get("metadata", headers=origin)
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
@@ -198,6 +199,13 @@ def test_a_web_page_of_another_origin_may_call_and_read_the_headers(client: http
     )
     assert preflight.status_code == 200
     assert "PUT" in preflight.headers["Access-Control-Allow-Methods"]
+
+
+def test_without_access_control_only_pages_of_this_machine_may_call(client: httpx.Client) -> None:
+    allowed = client.get("metadata", headers={"Origin": "http://localhost:3000"})
+    assert allowed.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
+    for origin in ("https://evil.example", "http://localhost.evil.example", "null"):
+        assert "Access-Control-Allow-Origin" not in client.get("metadata", headers={"Origin": origin}).headers
 
 
 def test_only_listed_origins_may_call_when_there_is_a_list(make_server: Any) -> None:

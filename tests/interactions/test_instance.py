@@ -57,6 +57,15 @@ def test_the_answer_to_a_write_is_what_prefer_asks_for(client: httpx.Client, pre
     assert (answer.json()["resourceType"] if answer.content else None) == kind
 
 
+def test_what_the_validation_lets_pass_is_told_to_who_asks(client: httpx.Client) -> None:
+    odd = {"resourceType": "DeviceMetric", "type": {"text": "x"}, "category": "setting"}
+    odd["parent"] = {"reference": "DeviceDefinition/1"}
+    answer = client.post("DeviceMetric", json=odd, headers={"Prefer": "return=OperationOutcome"})
+    assert answer.status_code == 201
+    told = [(i["severity"], i.get("expression")) for i in answer.json()["issue"]]
+    assert told == [("information", None), ("warning", ["DeviceMetric.parent.reference"])]
+
+
 def test_an_update_makes_the_next_version_and_keeps_the_earlier_one(client: httpx.Client) -> None:
     first = created(client, PATIENT)
     answer = client.put(f"Patient/{first['id']}", json={**first, "gender": "female"})
