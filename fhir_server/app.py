@@ -11,12 +11,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.pages import pages
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.table import TABLE, dispatch
+from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.repository.reindex import Progress, reindex_all
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
@@ -85,7 +86,14 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         is_fhir = scope["type"] == "http" and path.startswith(MOUNT) and path[len(MOUNT) : len(MOUNT) + 1] in ("", "/")
-        await (self._fhir if is_fhir else self._others)(scope, receive, send)
+
+        async def send_dated(message: Message) -> None:
+            # uvicorn's own Date lags by up to a second, and would then stand before Last-Modified (RFC 9110, 8.8.2.1).
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"date", http_date_of(now_us()).encode())]
+            await send(message)
+
+        await (self._fhir if is_fhir else self._others)(scope, receive, send_dated)
 
 
 def create_app(settings: Settings) -> ASGIApp:

@@ -37,6 +37,7 @@ class Workers:
             log_config=None,
             access_log=False,
             server_header=False,
+            date_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=settings.shutdown_grace_s,

@@ -124,9 +124,9 @@ class FhirApplication:
                 and not self._authorize(headers.get("authorization"))
             ):
                 raise unauthorized(headers)
-            if method in ("POST", "PUT", "PATCH"):
+            if method in ("POST", "PUT"):
+                request.content_type = body_type(headers.get("content-type", ""), form=path[-1:] == ("_search",))
                 request.body = await body_of(receive, headers, self._max_body_bytes)
-                request.content_type = body_type(headers.get("content-type", ""))
             return await self._context.dispatch(self._context, request), media_type, pretty
         except FhirError as error:
             return Answer(error.status, codec.encode(error.outcome()), dict(error.headers)), media_type, pretty

@@ -12,7 +12,7 @@ from fhir_server.version import VERSION
 
 SECONDS = Histogram(
     "healthsphere_http_request_duration_seconds",
-    "Time from the request's last byte to the answer's first",
+    "Time from the request's head until its answer was handed over",
     ["method", "route", "status"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )

@@ -65,15 +65,17 @@ def quality_of(text: str | None) -> float:
 
 
 @lru_cache(maxsize=512)
-def body_type(content_type: str) -> str:
+def body_type(content_type: str, *, form: bool) -> str:
     """The media type of a request's body, without parameters; a body without one is taken as FHIR JSON.
+
+    `form` tells whether a form may be sent there: parameters of a search.
 
     Raises:
         UnsupportedMediaTypeError: 415; the body is in a format, character set or FHIR version that is not spoken.
     """
     name, *parameters = (part.strip() for part in content_type.split(";"))
     name = name.lower()
-    if name not in JSON_TYPES and name not in ("", FORM):
+    if name not in JSON_TYPES and name != "" and not (form and name == FORM):
         raise UnsupportedMediaTypeError(
             f"The body is {name[:80]!r}; this server reads {SPOKEN}.", key="HS-HTTP-CONTENT-TYPE"
         )

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,23 +24,42 @@ from fhir_server.repository.repository import Change, Committed
 from fhir_server.storage.document import Version
 from fhir_server.storage.unit import Unit
 
+#: Parameters whose value names one resource, and parameters that say how to answer rather than what to select.
+IDENTIFYING = frozenset({"identifier", "_id", "url"})
+CONTROLS = frozenset({"_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty"})
+
 _locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
 
-def lock_key(resource_type: str, criteria: str) -> str:
-    """Names criteria, whatever the order of their parameters."""
-    text = repr((resource_type, sorted(decoded(criteria))))
-    return hashlib.sha256(text.encode()).hexdigest()
+def lock_keys(resource_type: str, criteria: str) -> list[str]:
+    """What criteria are locked by, sorted.
+
+    Criteria that can select the same resource should share a lock, however they are spelt. Where an identifier is among
+    them it decides, with or without its system, whatever else is asked; otherwise all of them together, in any order.
+    """
+    pairs = [(name, value) for name, value in decoded(criteria) if value and name not in CONTROLS]
+    identifying = {
+        (resource_type, value.rpartition("|")[2].casefold())
+        for name, values in pairs
+        if name.partition(":")[0] in IDENTIFYING
+        for value in values.split(",")
+    }
+    texts = [repr(key) for key in identifying] or [repr((resource_type, sorted(pairs)))]
+    return sorted(hashlib.sha256(text.encode()).hexdigest() for text in texts)
 
 
-def process_lock(key: str) -> asyncio.Lock:
-    """The lock of this process for a key; it goes when nobody holds or awaits it."""
-    # A lock belongs to the event loop that uses it; tests run several loops in one process.
-    place = (id(asyncio.get_running_loop()), key)
-    lock = _locks.get(place)
-    if lock is None:
-        lock = _locks[place] = asyncio.Lock()
-    return lock
+@asynccontextmanager
+async def process_locks(keys: list[str]) -> AsyncIterator[None]:
+    """Hold the locks of this process for some sorted keys; each goes when nobody holds or awaits it."""
+    async with AsyncExitStack() as held:
+        for key in keys:
+            # A lock belongs to the event loop that uses it; tests run several loops in one process.
+            place = (id(asyncio.get_running_loop()), key)
+            lock = _locks.get(place)
+            if lock is None:
+                lock = _locks[place] = asyncio.Lock()
+            await held.enter_async_context(lock)
+        yield
 
 
 def several(resource_type: str, criteria: str) -> PreconditionFailedError:
@@ -69,17 +90,17 @@ async def conditional_create(context: Context, change: Change, criteria: str) ->
     if found is not None:
         return Committed(found, created=False)
     checked = context.repository.check(change)
-    key = lock_key(change.type, criteria)
+    keys = lock_keys(change.type, criteria)
     await context.repository.store.ensure(change.type)
 
     async def work(unit: Unit) -> Committed:
-        await unit.lock([key])
+        await unit.lock(keys)
         found = await only_match(context.within(unit), change.type, criteria)
         if found is not None:
             return Committed(found, created=False)
         return (await context.repository.commit_within(unit, [checked]))[0]
 
-    async with process_lock(key):
+    async with process_locks(keys):
         return await context.repository.store.transact(work)
 
 
@@ -87,17 +108,17 @@ async def conditional_update(
     context: Context, resource_type: str, resource: dict[str, Any], criteria: str, if_match: int | None
 ) -> Committed:
     """Update the one match; create where nothing matches."""
-    key = lock_key(resource_type, criteria)
+    keys = lock_keys(resource_type, criteria)
     await context.repository.store.ensure(resource_type)
 
     async def work(unit: Unit) -> Committed:
-        await unit.lock([key])
+        await unit.lock(keys)
         inner = context.within(unit)
         found = await only_match(inner, resource_type, criteria)
         change = await change_of(inner, resource_type, resource, found, if_match)
         return (await context.repository.commit_within(unit, [context.repository.check(change)]))[0]
 
-    async with process_lock(key):
+    async with process_locks(keys):
         return await context.repository.store.transact(work)
 
 

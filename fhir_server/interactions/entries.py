@@ -41,6 +41,13 @@ def request_of_entry(outer: Request, entry: Entry, index: int) -> Request:
             key="HS-BUNDLE-METHOD",
         )
     path, query = split_url(url, outer.base_url, place)
+    if not path and method == "POST":
+        raise InvalidError(
+            "A Bundle does not carry out another Bundle; POST it to the base by itself.",
+            code="not-supported",
+            expression=f"{place}.url",
+            key="HS-BUNDLE-NESTED",
+        )
     headers = (
         {"prefer": f"return={wanted}"} if (wanted := preferences(outer).get("return")) else {"prefer": "return=minimal"}
     )
@@ -55,6 +62,7 @@ def request_of_entry(outer: Request, entry: Entry, index: int) -> Request:
         headers["if-modified-since"] = entry.request.ifModifiedSince
     return Request(
         method="GET" if method == "HEAD" else method,
+        head=method == "HEAD",
         path=path,
         query=query,
         headers=headers,
@@ -70,7 +78,7 @@ def split_url(url: str, base_url: str, place: str) -> tuple[tuple[str, ...], str
     Raises:
         InvalidError: 400; it leads to another server, or into nowhere.
     """
-    local = url.removeprefix(base_url)
+    local = url.removeprefix(base_url) if url[len(base_url) :][:1] in ("", "/", "?") else url
     if "://" in local.partition("?")[0]:
         raise InvalidError(
             f"The url {url[:200]!r} is not below this server's base {base_url}.",
@@ -92,7 +100,7 @@ def response_entry(request: Request, answer: Answer) -> bytes:
         response["etag"] = f'W/"{answer.version}"'
     if answer.moment_us is not None:
         response["lastModified"] = instant_of(answer.moment_us)
-    if answer.body is None:
+    if answer.body is None or request.head:
         return codec.encode({"response": response})
     if request.method != "GET" and answer.body.startswith(b'{"resourceType":"OperationOutcome"'):
         return codec.encode({"response": response})[:-2] + b',"outcome":' + answer.body + b"}}"

@@ -52,6 +52,7 @@ class Links:
 
     def __init__(self) -> None:
         self._targets: dict[str, str] = {}
+        self._dangling = False
 
     def add(self, name: str, target: str) -> None:
         self._targets[name] = target
@@ -64,10 +65,11 @@ class Links:
             return found and f"{found}#{fragment}"
         return found
 
-    def rewrite(self, resource: dict[str, Any]) -> None:
-        """Replace, in place, every link of a resource that names an entry."""
-        if self._targets:
-            self._rewrite_object(resource, link_members())
+    def rewrite(self, resource: dict[str, Any]) -> bool:
+        """Replace, in place, every link of a resource that names an entry; tells whether a `urn:uuid:` names none."""
+        self._dangling = False
+        self._rewrite_object(resource, link_members())
+        return self._dangling
 
     def _rewrite_object(self, node: dict[str, Any], members: frozenset[str]) -> None:
         for name, value in node.items():
@@ -76,6 +78,8 @@ class Links:
                 if name in members:
                     if target := self.target(value):
                         node[name] = target
+                    elif name == "reference" and value.startswith("urn:uuid:"):
+                        self._dangling = True
                 elif name == "div" and ("href" in value or "src" in value):
                     node[name] = NARRATIVE_LINK.sub(self._narrative_link, value)
             elif kind is dict:

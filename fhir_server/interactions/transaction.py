@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from fhir_server.interactions.answers import about, location_of, preferred_return, typed
 from fhir_server.interactions.bundle import Envelope
-from fhir_server.interactions.conditional import change_of, lock_key, only_match, process_lock
+from fhir_server.interactions.conditional import change_of, lock_keys, only_match, process_locks
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.entries import at_entry, request_of_entry, response_entry, response_of
 from fhir_server.interactions.linking import Links, conditional_references
@@ -26,7 +25,7 @@ from fhir_server.interactions.update import ID, malformed_id, require_id
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import FhirError, InvalidError, Issue, MethodNotAllowedError, PreconditionFailedError
-from fhir_server.model.exchange import Answer, Request
+from fhir_server.model.exchange import Answer, Request, decoded
 from fhir_server.repository.repository import ABSENT, Change, Checked, Committed, FailedChangeError
 from fhir_server.storage.document import Version
 from fhir_server.storage.unit import Unit
@@ -45,7 +44,11 @@ Kind = Literal["DELETE", "POST", "PUT", "GET"]
 
 @dataclass(slots=True)
 class Step:
-    """One entry: what it wants, which resource it will be, and what came of it."""
+    """One entry: what it wants, which resource it will be, and what came of it.
+
+    `standing` is the match of a conditional create, `twin` an earlier entry that creates under the same criteria, and
+    `written` the version that the entry made.
+    """
 
     index: int
     kind: Kind
@@ -55,6 +58,8 @@ class Step:
     id: str | None = None
     criteria: str | None = None
     standing: Version | None = None
+    twin: Step | None = None
+    written: Version | None = None
     response: bytes | None = None
 
 
@@ -68,9 +73,8 @@ class Plan:
         return [step for step in self.steps if step.kind == kind]
 
     def lock_keys(self) -> list[str]:
-        return sorted(
-            {lock_key(s.type, s.criteria) for s in self.steps if s.criteria is not None and s.kind != "DELETE"}
-        )
+        conditional = (s for s in self.steps if s.criteria is not None and s.kind != "DELETE")
+        return sorted({key for s in conditional for key in lock_keys(s.type, s.criteria or "")})
 
 
 async def transaction(context: Context, request: Request, bundle: Envelope) -> Answer:
@@ -91,14 +95,11 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
         await delete_all(inner, unit, plan)
         await settle(inner, plan)
         links = await links_of(inner, plan, references)
-        for kind in ("POST", "PUT"):
-            await write_all(inner, unit, plan.of(kind), links)
+        await write_all(inner, unit, [*plan.of("POST"), *plan.of("PUT")], links)
         for step in plan.of("GET"):
             await read_one(inner, step)
 
-    async with AsyncExitStack() as held:
-        for key in plan.lock_keys():
-            await held.enter_async_context(process_lock(key))
+    async with process_locks(plan.lock_keys()):
         await context.repository.store.transact(work)
     return Answer(200, response_of("transaction-response", [step.response or b"{}" for step in plan.steps]))
 
@@ -208,14 +209,22 @@ async def delete_all(context: Context, unit: Unit, plan: Plan) -> None:
 
 async def settle(context: Context, plan: Plan) -> None:
     """Decide which resource each create and update will be, before any content is looked at."""
+    creating: dict[str, Step] = {}
     for step in plan.of("POST"):
+        step.standing = step.twin = None
+        step.id = new_id()
+        if step.criteria is None:
+            continue
         try:
-            step.standing = None
-            if step.criteria is not None:
-                step.standing = await only_match(context, step.type, step.criteria)
-            step.id = step.standing.id if step.standing else new_id()
+            step.standing = await only_match(context, step.type, step.criteria)
         except FhirError as error:
             raise at_entry(error, step.index) from error
+        if step.standing is not None:
+            step.id = step.standing.id
+        else:
+            first = creating.setdefault(repr((step.type, sorted(decoded(step.criteria)))), step)
+            if first is not step:
+                step.twin, step.id = first, first.id
     for step in plan.of("PUT"):
         if step.criteria is None:
             continue
@@ -233,7 +242,7 @@ def refuse_overlap(plan: Plan) -> None:
     """Conditions may have led two entries to one resource; creates that found the same match are no harm."""
     seen: dict[str, int] = {}
     for step in plan.steps:
-        if step.kind in ("GET", "DELETE") or step.standing is not None:
+        if step.kind in ("GET", "DELETE") or step.standing is not None or step.twin is not None:
             continue
         identity = f"{step.type}/{step.id}"
         if identity in seen:
@@ -259,20 +268,34 @@ async def links_of(context: Context, plan: Plan, references: list[str]) -> Links
             # `http://any.server/base/Patient/1`.
             links.add("/".join(step.full_url.rsplit("/", 2)[-2:]), target)
     for reference in references:
-        resource_type, _, criteria = reference.partition("?")
-        if not context.registry.is_resource_type(resource_type):
-            raise InvalidError(
-                f"The conditional reference {reference!r} names no resource type.", code="value", key="HS-TXN-REFERENCE"
-            )
-        found = await only_match(context, resource_type, criteria)
-        if found is None:
-            raise PreconditionFailedError(
-                f"The conditional reference {reference!r} matches nothing on this server.",
-                code="not-found",
-                key="HS-TXN-REFERENCE",
-            )
-        links.add(reference, f"{resource_type}/{found.id}")
+        try:
+            links.add(reference, await target_of(context, reference))
+        except FhirError as error:
+            raise at_entry(error, holder_of(plan, reference)) from error
     return links
+
+
+async def target_of(context: Context, reference: str) -> str:
+    """The one resource that a conditional reference selects."""
+    resource_type, _, criteria = reference.partition("?")
+    if not context.registry.is_resource_type(resource_type):
+        raise InvalidError(
+            f"The conditional reference {reference!r} names no resource type.", code="value", key="HS-TXN-REFERENCE"
+        )
+    found = await only_match(context, resource_type, criteria)
+    if found is None:
+        raise PreconditionFailedError(
+            f"The conditional reference {reference!r} matches nothing on this server.",
+            code="not-found",
+            key="HS-TXN-REFERENCE",
+        )
+    return f"{resource_type}/{found.id}"
+
+
+def holder_of(plan: Plan, reference: str) -> int:
+    """The index of the first entry whose resource holds a conditional reference."""
+    holders = (s.index for s in plan.steps if reference in conditional_references(s.request.body))
+    return next(holders, 0)
 
 
 async def write_all(context: Context, unit: Unit, steps: list[Step], links: Links) -> None:
@@ -283,8 +306,12 @@ async def write_all(context: Context, unit: Unit, steps: list[Step], links: Link
             continue  # nothing will be committed; the rest is looked at for its faults only
         outcomes = await commit_portion(context, unit, portion)
         for (step, _), outcome in zip(portion, outcomes, strict=True):
+            step.written = outcome.version
             step.response = answered(step, outcome)
     faults.raise_any()
+    for step in steps:
+        if step.twin is not None and step.twin.written is not None:
+            step.response = answered(step, Committed(step.twin.written, created=False))
 
 
 async def checked_portions(
@@ -294,6 +321,8 @@ async def checked_portions(
     for number, step in enumerate(steps):
         if step.standing is not None:
             step.response = answered(step, Committed(step.standing, created=False))
+            continue
+        if step.twin is not None:
             continue
         try:
             portion.append((step, context.repository.check(change_from(step, links))))
@@ -314,10 +343,24 @@ def change_from(step: Step, links: Links) -> Change:
     resource = typed(codec.decode(step.request.body), step.type)
     if step.kind == "PUT" and step.criteria is None:
         require_id(resource, step.type, step.id)
-    links.rewrite(resource)
+    if links.rewrite(resource):
+        refuse_dangling(resource, step.type)
     if step.kind == "POST":
         return Change("POST", step.type, step.id, resource, fresh=True)
     return Change("PUT", step.type, step.id, resource, if_match=if_match(step.request))
+
+
+def refuse_dangling(resource: dict[str, Any], resource_type: str) -> None:
+    """A `urn:uuid:` names something within the Bundle; one that is still there leads nowhere, now and for ever."""
+    for node, path in codec.walk(resource, resource_type):
+        reference = node.get("reference")
+        if type(reference) is str and reference.startswith("urn:uuid:"):
+            raise InvalidError(
+                f"The reference {reference!r} names no entry of this Bundle.",
+                code="not-found",
+                expression=f"{path}.reference",
+                key="HS-TXN-DANGLING",
+            )
 
 
 async def commit_portion(context: Context, unit: Unit, portion: list[tuple[Step, Checked]]) -> list[Committed]:

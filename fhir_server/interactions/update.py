@@ -20,12 +20,20 @@ ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 async def update(context: Context, request: Request) -> Answer:
-    """PUT [base]/[type]/[id]: 200, or 201 where nothing was; 412 where `If-Match` names another version."""
+    """PUT [base]/[type]/[id]: 200, or 201 where nothing was; 412 where `If-Match` names another version, or
+    where `If-None-Match: *` finds one."""
     resource_type, resource_id = request.path
     resource = resource_in(request, resource_type)
     require_id(resource, resource_type, resource_id)
     committed = await context.repository.commit(
-        Change("PUT", resource_type, resource_id, resource, if_match=if_match(request))
+        Change(
+            "PUT",
+            resource_type,
+            resource_id,
+            resource,
+            if_match=if_match(request),
+            if_absent=request.headers.get("if-none-match", "").strip() == "*",
+        )
     )
     return written(request, committed, "was created" if committed.created else "was updated")
 

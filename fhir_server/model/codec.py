@@ -42,7 +42,9 @@ def decimal_of(text: str) -> Decimal:
     try:
         value = Decimal(text)
     except InvalidOperation:
-        raise InvalidError(f"The number {text[:40]} is outside what can be represented.", code="value") from None
+        raise InvalidError(
+            f"The number {text[:40]} is outside what can be represented.", code="value", key="HS-JSON-NUMBER"
+        ) from None
     if str(value) == text:
         return value
     spelled = SpelledDecimal(text)

@@ -28,9 +28,7 @@ class Issue:
     def as_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"severity": self.severity, "code": self.code}
         if self.key:
-            row["details"] = {
-                "coding": [{"system": "urn:healthsphere:message", "code": self.key}]
-            }
+            row["details"] = {"coding": [{"system": "urn:healthsphere:message", "code": self.key}]}
         row["diagnostics"] = self.diagnostics
         if self.expression:
             row["expression"] = [self.expression]

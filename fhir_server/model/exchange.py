@@ -19,6 +19,7 @@ class Request:
         query: the text behind `?`, still encoded
         headers: by lower-case name
         body: the bytes of the body, of type `content_type` without its parameters
+        head: whether it came as HEAD, so that the body of the answer is not wanted
         base_url: the FHIR base as the client addresses it, without a slash at the end
     """
 
@@ -29,6 +30,7 @@ class Request:
     body: bytes = b""
     content_type: str = ""
     base_url: str = ""
+    head: bool = False
 
     @cached_property
     def parameters(self) -> list[tuple[str, str]]:

@@ -6,6 +6,8 @@ index, number, write. Nothing else writes.
 
 from __future__ import annotations
 
+import asyncio
+import random
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from fhir_server.validation import Validator
 Json = dict[str, Any]
 
 #: How often a change without `If-Match` is tried again when other writers come in between.
-ATTEMPTS = 20
+ATTEMPTS = 60
 
 #: The last version number of a resource that was never there.
 ABSENT = 0
@@ -47,6 +49,7 @@ class Change:
         id: the logical id, which the caller has chosen or made
         resource: the new content, validated by `commit`; None for a deletion
         if_match: the version that must be current (`If-Match`)
+        if_absent: nothing may be current (`If-None-Match: *`)
         fresh: the id was made for this change, so that nothing can stand there yet
     """
 
@@ -55,6 +58,7 @@ class Change:
     id: str
     resource: Json | None = None
     if_match: int | None = None
+    if_absent: bool = False
     fresh: bool = False
 
 
@@ -196,6 +200,7 @@ class Repository:
             except VersionConflictError:
                 if change.if_match is not None or attempt == ATTEMPTS - 1:
                     raise
+                await asyncio.sleep(random.random() * min(attempt, 10) * 0.005)
                 continue
             return outcome
         raise AssertionError("unreachable")
@@ -236,8 +241,14 @@ def decided(checked: Checked, current: Version | None) -> Committed:
     change = checked.change
     if change.if_match is not None and (current is None or current.version != change.if_match):
         found = "there is none" if current is None else f"the current version is {current.version}"
+        named = f"version {change.if_match}" if change.if_match >= 0 else "a version that never was"
         raise PreconditionFailedError(
-            f"If-Match names version {change.if_match} of {change.type}/{change.id}, but {found}.", key="HS-IF-MATCH"
+            f"If-Match names {named} of {change.type}/{change.id}, but {found}.", key="HS-IF-MATCH"
+        )
+    if change.if_absent and current is not None and not current.deleted:
+        raise PreconditionFailedError(
+            f"If-None-Match asks that there is no {change.type}/{change.id}, but there is: version {current.version}.",
+            key="HS-IF-NONE-MATCH",
         )
     if change.resource is None:
         if current is None:

@@ -308,7 +308,9 @@ class Store:
 
         async def change(changes: Sequence[Change]) -> list[Exception | None]:
             with translated():
-                epoch = await self._copy_to_history([old for _, old in changes], ORDERED)
+                # Behind mongos the copy may stand on another shard, in another oplog: then it is awaited by itself.
+                sharded = self._client.topology_description.topology_type_name == "Sharded"
+                epoch = await self._copy_to_history([old for _, old in changes], DURABLE if sharded else ORDERED)
                 result = await current.bulk_write(
                     [ReplaceOne({"_id": new.id, "v": old.version}, new.current_document()) for new, old in changes],
                     ordered=False,

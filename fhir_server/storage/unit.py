@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from pymongo import InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError
 
-from fhir_server.model.errors import ConflictError
+from fhir_server.model.errors import ConflictError, InvalidError
 from fhir_server.storage.document import (
     DUPLICATE_KEY,
     FIELDS,
@@ -87,8 +88,30 @@ class Unit:
     async def aggregate(
         self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
     ) -> list[dict[str, Any]]:
-        cursor = await self._database[resource_type].aggregate(list(pipeline), session=self._session)
-        return list(await cursor.to_list())
+        """What a pipeline gives. MongoDB has no `$unionWith` inside a transaction, so unions are made here.
+
+        Raises:
+            InvalidError: 400; behind a union stands what only the database could do.
+        """
+        head = list(pipeline[: _first_union(pipeline)])
+        cursor = await self._database[resource_type].aggregate(head, session=self._session)
+        rows = list(await cursor.to_list())
+        for stage in pipeline[len(head) :]:
+            match dict(stage):
+                case {"$unionWith": {"coll": name, "pipeline": part}}:
+                    rows += await self.aggregate(name, part)
+                case {"$sort": order}:
+                    for field, direction in reversed(order.items()):
+                        rows.sort(key=itemgetter(field), reverse=direction < 0)
+                case {"$limit": limit}:
+                    rows = rows[:limit]
+                case _:
+                    raise InvalidError(
+                        "This read is not possible inside a transaction; send it by itself.",
+                        code="not-supported",
+                        key="HS-TXN-READ",
+                    )
+        return rows
 
     async def count(
         self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
@@ -147,3 +170,7 @@ class Unit:
                 f"A {resource_type} of this transaction was changed by another request at the same time; try again.",
                 key="HS-STORE-CONFLICT",
             )
+
+
+def _first_union(pipeline: Sequence[Mapping[str, Any]]) -> int:
+    return next((n for n, stage in enumerate(pipeline) if "$unionWith" in stage), len(pipeline))

@@ -43,6 +43,20 @@ def test_fifty_identical_conditional_creates_at_once_make_exactly_one(server: An
     assert count(server.client, criteria) == 1
 
 
+def test_criteria_spelt_in_different_ways_make_one_resource(server: Any, criteria: str) -> None:
+    value = criteria.partition("|")[2]
+    spellings = [criteria, f"identifier={value}", f"{criteria}&_count=3", f"identifier=http://other.example|1,{value}"]
+    answers = server.gather(
+        *(
+            server.client.build_request(
+                "POST", f"{server.base_url}/Patient", json=patient(criteria), headers={"If-None-Exist": spelling}
+            )
+            for spelling in spellings * 5
+        )
+    )
+    assert sorted(a.status_code for a in answers) == [200] * 19 + [201]
+
+
 def test_conditional_creates_on_two_server_processes_make_exactly_one(make_server: Any, criteria: str) -> None:
     one = make_server()
     two = make_server(mongodb_database=one.settings.mongodb_database)

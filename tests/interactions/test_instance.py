@@ -104,6 +104,20 @@ def test_if_match_lets_only_the_first_of_two_writers_through(client: httpx.Clien
     assert client.get(address).headers["ETag"] == 'W/"2"'
 
 
+def test_if_none_match_creates_only_what_is_not_there(client: httpx.Client) -> None:
+    body = {**PATIENT, "id": "only-once"}
+    assert client.put("Patient/only-once", json=body, headers={"If-None-Match": "*"}).status_code == 201
+    assert client.put("Patient/only-once", json=body, headers={"If-None-Match": "*"}).status_code == 412
+
+
+def test_sixty_updates_at_once_without_if_match_all_take_effect(server: Any) -> None:
+    first = created(server.client, PATIENT)
+    address = f"{server.base_url}/Patient/{first['id']}"
+    answers = server.gather(*(server.client.build_request("PUT", address, json=first) for _ in range(60)))
+    assert {a.status_code for a in answers} == {200}
+    assert server.client.get(f"Patient/{first['id']}").headers["ETag"] == 'W/"61"'
+
+
 def test_an_if_match_that_is_no_etag_is_refused(client: httpx.Client) -> None:
     first = created(client, PATIENT)
     assert client.put(f"Patient/{first['id']}", json=first, headers={"If-Match": "!!"}).status_code == 400

@@ -118,6 +118,7 @@ def test_a_failing_entry_is_named_and_undoes_all(client: httpx.Client) -> None:
             entry("POST", "Patient", identified(mark)),
             entry("POST", "Observation", {"resourceType": "Observation", "statuss": "final", "code": {}}),
             entry("POST", "Patient", identified(mark, birthDate="1970-13-01")),
+            entry("PUT", "Patient/x", {"resourceType": "Patient", "id": "x", "active": "yes"}),
         ),
     )
     issues = answer.json()["issue"]
@@ -126,6 +127,7 @@ def test_a_failing_entry_is_named_and_undoes_all(client: httpx.Client) -> None:
         "Bundle.entry[1].resource.statuss",
         "Bundle.entry[1].resource.status",
         "Bundle.entry[2].resource.birthDate",
+        "Bundle.entry[3].resource.active",
     }
     assert issues[0]["diagnostics"].startswith("Entry 1: ")
     assert client.get(f"Patient?identifier={mark}").json()["total"] == 0
@@ -162,6 +164,64 @@ def test_if_none_exist_takes_the_existing_resource_and_links_follow_to_it(client
     assert client.get(f"Patient?identifier={mark}").json()["total"] == 1
 
 
+def test_two_entries_with_the_same_condition_make_one_resource(client: httpx.Client) -> None:
+    mark = str(uuid.uuid4())
+    criteria = f"identifier=http://t.example|{mark}"
+    places = [urn(), urn()]
+    answer = client.post(
+        "",
+        json=bundle(
+            *(entry("POST", "Patient", identified(mark), fullUrl=place, ifNoneExist=criteria) for place in places),
+            entry("POST", "Observation", observation(places[1])),
+        ),
+    )
+    first, second, made = ids(answer)
+    assert [e["response"]["status"] for e in answer.json()["entry"]] == ["201", "200", "201"]
+    assert first == second
+    assert client.get(made).json()["subject"]["reference"] == first
+    assert client.get(f"Patient?{criteria}").json()["total"] == 1
+
+
+def test_a_urn_that_names_no_entry_is_refused(client: httpx.Client) -> None:
+    answer = client.post("", json=bundle(entry("POST", "Observation", observation(urn()))))
+    assert answer.status_code == 400
+    assert answer.json()["issue"][0]["expression"] == ["Bundle.entry[0].resource.subject.reference"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "_history",
+        "Patient/_history?_count=1",
+        "Patient/{name}/_history",
+        "Patient?_sort=family",
+        "Patient?_sort=-birthdate",
+    ],
+)
+def test_every_kind_of_read_is_possible_inside_a_transaction(client: httpx.Client, url: str) -> None:
+    name = f"t-{uuid.uuid4()}"
+    patient = {"resourceType": "Patient", "id": name, "birthDate": "1970-01-01"}
+    client.put(f"Patient/{name}", json=patient)
+    answer = client.post(
+        "",
+        json=bundle(entry("PUT", f"Patient/{name}", {**patient, "active": True}), entry("GET", url.format(name=name))),
+    )
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["entry"][1]["resource"]["entry"]
+    if "_history" in url:
+        assert found[0]["resource"]["active"] is True
+
+
+def test_a_bundle_inside_a_batch_and_a_url_beside_the_base_are_refused(client: httpx.Client) -> None:
+    inner = {"resourceType": "Bundle", "type": "batch"}
+    beside = str(client.base_url).rstrip("/") + "x/Patient"
+    rows = client.post(
+        "", json=bundle(entry("POST", "", inner), entry("GET", beside), entry("HEAD", "metadata"), kind="batch")
+    ).json()["entry"]
+    assert [r["response"]["status"] for r in rows] == ["400", "400", "200"]
+    assert "resource" not in rows[2]
+
+
 def test_concurrent_transactions_with_one_condition_make_one_resource(server: Any) -> None:
     mark = str(uuid.uuid4())
     criteria = f"identifier=http://t.example|{mark}"
@@ -191,7 +251,9 @@ def test_a_conditional_reference_leads_to_the_one_match_or_fails(client: httpx.C
     nobody = json.dumps(request).replace(mark, "nobody")
     refused = client.post("", content=nobody, headers={"Content-Type": "application/fhir+json"})
     assert refused.status_code == 412
-    assert "identifier=http://t.example|nobody" in refused.json()["issue"][0]["diagnostics"]
+    issue = refused.json()["issue"][0]
+    assert "identifier=http://t.example|nobody" in issue["diagnostics"]
+    assert issue["expression"] == ["Bundle.entry[0]"]
 
 
 def test_conditional_update_and_delete_work_inside_a_transaction(client: httpx.Client) -> None:
