@@ -84,7 +84,7 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
         FhirError: whatever the first failing kind of entry deserves; each issue names its entry. Nothing is changed
         then.
     """
-    plan = planned(context, request, bundle)
+    plan = await planned(context, request, bundle)
     references = sorted(conditional_references(request.body))
     for name in sorted({s.type for s in plan.steps if s.kind in ("POST", "PUT", "DELETE")}):
         await context.repository.store.ensure(name)
@@ -104,7 +104,7 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
     return Answer(200, response_of("transaction-response", [step.response or b"{}" for step in plan.steps]))
 
 
-def planned(context: Context, request: Request, bundle: Envelope) -> Plan:
+async def planned(context: Context, request: Request, bundle: Envelope) -> Plan:
     """Read every entry's request; all that is wrong with any of them is told at once."""
     plan = Plan()
     faults = Faults()
@@ -126,6 +126,8 @@ def planned(context: Context, request: Request, bundle: Envelope) -> Plan:
                 seen[name] = index
         except FhirError as error:
             faults.add(error, index)
+        if index % PORTION == PORTION - 1:
+            await asyncio.sleep(0)
     faults.raise_any()
     return plan
 

@@ -29,6 +29,7 @@ from fhir_server.model.errors import FhirError, TooLargeError, UnavailableError
 DURABLE = WriteConcern(w="majority", j=True)
 
 MONGO_TOO_LARGE = 10334
+MONGO_CACHE_OVERFLOW = 388
 
 
 @lru_cache(maxsize=8192)
@@ -90,8 +91,15 @@ def translated() -> Iterator[None]:
             headers={"Retry-After": "2"},
         ) from error
     except OperationFailure as error:
-        if error.code == MONGO_TOO_LARGE:
+        codes = {error.code, *(row["code"] for row in (error.details or {}).get("writeErrors", ()))}
+        if MONGO_TOO_LARGE in codes:
             raise too_large() from error
+        if MONGO_CACHE_OVERFLOW in codes:
+            raise TooLargeError(
+                "The transaction is larger than the database can hold open at once. Nothing was written: send it in "
+                "several, or give MongoDB a larger cache.",
+                key="HS-STORE-CACHE",
+            ) from error
         if error.has_error_label("TransientTransactionError") or error.has_error_label("RetryableWriteError"):
             raise UnavailableError(
                 "The database is busy with a conflicting change; try again.",

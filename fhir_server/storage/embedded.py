@@ -33,6 +33,14 @@ from fhir_server.storage.folder import MIN_FREE_BYTES, FolderLock, prepare_folde
 from fhir_server.storage.leftover import end_leftover
 from fhir_server.storage.setup import SetupError
 
+#: Percent of the cache that changed data may take before it is written out (target) and before writers wait (trigger).
+LARGE_TRANSACTIONS = {
+    "eviction_dirty_target": 40,
+    "eviction_dirty_trigger": 75,
+    "eviction_updates_target": 40,
+    "eviction_updates_trigger": 75,
+}
+
 REPLICA_SET = "rs0"
 PORT_TAKEN = 48  # mongod's exit code
 PORT_TRIES = 5
@@ -152,6 +160,8 @@ def _spawn(binary: Path, data_dir: Path, port: int, cache_mb: int, output: IO[by
         *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
         *("--replSet", REPLICA_SET, "--oplogSize", "2048", "--keyFile", str(data_dir / "mongodb.key")),
         *("--wiredTigerCacheSizeGB", f"{cache_mb / 1024:.3f}"),
+        # One large transaction may fill most of the cache before it is written out; by default a fifth is the limit.
+        *("--wiredTigerEngineConfigString", ",".join(f"{name}={value}" for name, value in LARGE_TRANSACTIONS.items())),
         *("--slowms", "3600000"),  # a slow query's log line would hold health data
         *("--quiet", "--pidfilepath", str(data_dir / "mongodb.pid")),
         *(part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")),
