@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.pages import pages
 from fhir_server.interactions.context import Context, Limits
+from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.repository.reindex import Progress, reindex_all
@@ -106,6 +107,7 @@ def create_app(settings: Settings) -> ASGIApp:
         searcher=Searcher(store, registry(), terminology(), settings.base_url),
         limits=Limits(settings.default_page_size, settings.max_page_size, settings.max_bundle_entries),
         table=TABLE,
+        operations=OPERATIONS,
         dispatch=dispatch,
     )
     authorize = OperatorToken(load_or_create(settings.access_token_file)).accepts if settings.auth == "on" else None

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.registration import Interaction
+from fhir_server.interactions.registration import Interaction, Operation
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import InvalidError
@@ -49,19 +49,29 @@ async def capabilities(context: Context, request: Request) -> Answer:
         raise InvalidError(
             f"`mode` is {mode[:40]!r}; expected one of {', '.join(MODES)}.", code="value", key="HS-METADATA-MODE"
         )
-    return Answer(200, statement(context.registry, context.table, request.base_url, mode))
+    return Answer(200, statement(context.registry, context.table, context.operations, request.base_url, mode))
 
 
 @lru_cache(maxsize=16)
-def statement(registry: Registry, table: tuple[Interaction, ...], base_url: str, mode: str) -> bytes:
+def statement(
+    registry: Registry,
+    table: tuple[Interaction, ...],
+    operations: tuple[Operation, ...],
+    base_url: str,
+    mode: str,
+) -> bytes:
     """The statement as JSON; it changes only with the server, so each form of it is made once."""
     if mode == "terminology":
         return codec.encode(terminology_capabilities(base_url))
-    return codec.encode(capability_statement(registry, table, base_url, mode))
+    return codec.encode(capability_statement(registry, table, operations, base_url, mode))
 
 
 def capability_statement(
-    registry: Registry, table: tuple[Interaction, ...], base_url: str, mode: str
+    registry: Registry,
+    table: tuple[Interaction, ...],
+    operations: tuple[Operation, ...],
+    base_url: str,
+    mode: str,
 ) -> dict[str, Any]:
     codes = list(dict.fromkeys(row.code for row in table if row.code and row.level == "resource"))
     system = list(dict.fromkeys(row.code for row in table if row.code and row.level == "system"))
@@ -85,14 +95,15 @@ def capability_statement(
         "rest": [
             {
                 "mode": "server",
-                "resource": [resource_row(registry, name, codes) for name in types],
+                "resource": [resource_row(registry, operations, name, codes) for name in types],
                 "interaction": [{"code": code} for code in system],
+                "operation": [{"name": o.code, "definition": o.definition} for o in operations if o.system],
             }
         ],
     }
 
 
-def resource_row(registry: Registry, name: str, codes: list[str]) -> dict[str, Any]:
+def resource_row(registry: Registry, operations: tuple[Operation, ...], name: str, codes: list[str]) -> dict[str, Any]:
     definitions = registry.parameters_of(name)
     return {
         "type": name,
@@ -109,6 +120,11 @@ def resource_row(registry: Registry, name: str, codes: list[str]) -> dict[str, A
         "searchParam": [
             {"name": code, "definition": definitions[code].url, "type": definitions[code].type}
             for code in sorted(table_of(name, registry).parameters)
+        ],
+        "operation": [
+            {"name": o.code, "definition": o.definition}
+            for o in operations
+            if (o.type or o.instance) and (not o.types or name in o.types)
         ],
     }
 

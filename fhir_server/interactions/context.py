@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fhir_server.interactions.registration import Handler, Interaction
+from fhir_server.interactions.registration import Handler, Interaction, Operation
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.storage.unit import Unit
@@ -24,7 +24,8 @@ class Limits:
 class Context:
     """The server as interactions see it.
 
-    `table` lists the interactions; `dispatch` answers any request by it, for Bundles. Errors come out as exceptions.
+    `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
+    exceptions.
     """
 
     registry: Registry
@@ -32,6 +33,7 @@ class Context:
     searcher: Searcher
     limits: Limits
     table: tuple[Interaction, ...]
+    operations: tuple[Operation, ...]
     dispatch: Handler
 
     def within(self, unit: Unit) -> Context:

@@ -34,3 +34,35 @@ class Interaction:
     handle: Handler
     code: str | None = None
     level: Literal["resource", "system"] = "resource"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation and where it can be called.
+
+    Attributes:
+        code: its name, without the `$`
+        definition: the canonical URL of its OperationDefinition
+        handle: what is done
+        types: the resource types that it is for; empty for all
+        system, type, instance: the levels at which it can be called
+        affects_state: whether it changes anything, so that GET is not possible
+    """
+
+    code: str
+    definition: str
+    handle: Handler
+    types: tuple[str, ...] = ()
+    system: bool = False
+    type: bool = False
+    instance: bool = False
+    affects_state: bool = False
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return ("POST",) if self.affects_state else ("GET", "POST")
+
+    def is_at(self, path: tuple[str, ...]) -> bool:
+        """Whether a path, whose last part is `$code`, calls this operation."""
+        level = (self.system, self.type, self.instance)[len(path) - 1] if len(path) <= 3 else False
+        return level and path[-1] == f"${self.code}" and (len(path) == 1 or not self.types or path[0] in self.types)

@@ -12,8 +12,9 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import delete, delete_conditional
 from fhir_server.interactions.history import history
+from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.read import read
-from fhir_server.interactions.registration import Handler, Interaction
+from fhir_server.interactions.registration import Handler, Interaction, Operation
 from fhir_server.interactions.search_type import search_type
 from fhir_server.interactions.submit import submit
 from fhir_server.interactions.update import update, update_conditional
@@ -48,7 +49,7 @@ for _row in TABLE:
 
 def shape_of(path: tuple[str, ...]) -> str:
     """The shape that an address has: its variable parts become `{type}`, `{id}` and `{vid}`."""
-    if not path or path[0] in ("metadata", "_history", "_search"):
+    if not path or path[0] in ("metadata", "_history", "_search") or path[0].startswith("$"):
         return "/".join(path)
     if len(path) == 1:
         return "{type}"
@@ -74,7 +75,10 @@ async def dispatch(context: Context, request: Request) -> Answer:
     handle = _HANDLERS.get((request.method, shape))
     if handle is not None:
         return await handle(context, request)
-    methods = _METHODS.get(shape)
+    operation = operation_at(request.path)
+    if operation is not None and request.method in operation.methods:
+        return await operation.handle(context, request)
+    methods = list(operation.methods) if operation else _METHODS.get(shape)
     if methods is None:
         raise NotFoundError(
             f"{'/'.join(request.path)!r} is no address of this server; "
@@ -88,6 +92,13 @@ async def dispatch(context: Context, request: Request) -> Answer:
         key="HS-ROUTE-METHOD",
         headers={"Allow": allowed},
     )
+
+
+def operation_at(path: tuple[str, ...]) -> Operation | None:
+    """The operation that an address calls."""
+    if not path or not path[-1].startswith("$"):
+        return None
+    return next((operation for operation in OPERATIONS if operation.is_at(path)), None)
 
 
 def unknown_type(context: Context, name: str) -> NotFoundError:

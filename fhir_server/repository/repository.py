@@ -172,10 +172,14 @@ class Repository:
         """
         if change.resource is None:
             return Checked(change, {})
-        issues = self._validator.issues_of(change.resource)
+        issues = self.issues_of(change.resource)
         if any(issue.severity in ("error", "fatal") for issue in issues):
             raise InvalidError(issues)
         return Checked(change, self._indexer.entries_of(change.resource), tuple(issues))
+
+    def issues_of(self, resource: Json) -> list[Issue]:
+        """All that the validation has to say of a resource."""
+        return self._validator.issues_of(resource)
 
     async def commit(self, change: Change) -> Committed:
         """Carry out one change.

@@ -1,0 +1,93 @@
+"""Operations: how they are found, `$validate`, `$meta` and `$versions`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+PATIENT = {"resourceType": "Patient", "birthDate": "1970-05-06"}
+
+
+def parameters(**given: Any) -> dict[str, Any]:
+    rows = []
+    for name, value in given.items():
+        kind = "resource" if isinstance(value, dict) and "resourceType" in value else None
+        kind = kind or ("valueMeta" if isinstance(value, dict) else "valueCode")
+        rows.append({"name": name, kind: value})
+    return {"resourceType": "Parameters", "parameter": rows}
+
+
+def severities(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [issue["severity"] for issue in answer.json()["issue"]]
+
+
+def test_validate_tells_what_a_write_would_say_and_stores_nothing(client: httpx.Client) -> None:
+    before = client.get("Patient?_summary=count").json()["total"]
+    assert severities(client.post("Patient/$validate", json=PATIENT)) == ["information"]
+    faulty = {**PATIENT, "birthDate": "1970-02-30", "gendr": "male"}
+    assert severities(client.post("Patient/$validate", json=faulty)) == ["error", "error"]
+    assert (
+        severities(client.post("Patient/$validate", json=parameters(resource=faulty, mode="create"))) == ["error"] * 2
+    )
+    assert client.get("Patient?_summary=count").json()["total"] == before
+
+
+def test_validate_of_a_stored_resource(client: httpx.Client) -> None:
+    made = client.post("Patient", json=PATIENT).json()
+    address = f"Patient/{made['id']}/$validate"
+    assert severities(client.get(address)) == ["information"]
+    assert severities(client.get(f"{address}?mode=delete")) == ["information"]
+    other = parameters(resource={**PATIENT, "id": "other"}, mode="update")
+    assert client.post(address, json=other).json()["issue"][0]["expression"] == ["Patient.id"]
+    assert client.get("Patient/never-was/$validate?mode=delete").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body", [parameters(mode="nonsense", resource=PATIENT), parameters(), {"resourceType": "Observation"}, {"x": 1}]
+)
+def test_a_call_that_cannot_be_understood_is_refused(client: httpx.Client, body: dict[str, Any]) -> None:
+    answer = client.post("Patient/$validate", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["issue"][0]["diagnostics"]
+
+
+def test_labels_are_added_once_and_removed_each_with_a_version(client: httpx.Client) -> None:
+    made = client.post("Patient", json=PATIENT).json()
+    address = f"Patient/{made['id']}"
+    tag = {"system": "http://t.example", "code": "x"}
+    for _ in range(2):
+        answer = client.post(f"{address}/$meta-add", json=parameters(meta={"tag": [tag], "profile": ["http://p"]}))
+        assert answer.json()["parameter"][0]["valueMeta"]["tag"] == [tag]
+    assert client.get(address).headers["ETag"] == 'W/"2"'
+    assert client.get(f"Patient?_tag=http://t.example|x&_id={made['id']}").json()["total"] == 1
+    client.post(f"{address}/$meta-delete", json=parameters(meta={"tag": [{**tag, "display": "other"}]}))
+    (row,) = client.get(f"{address}/$meta").json()["parameter"]
+    assert row["valueMeta"]["profile"] == ["http://p"]
+    assert "tag" not in row["valueMeta"]
+    assert client.post(f"{address}/$meta-add", json=parameters(meta={"versionId": "9"})).status_code == 400
+
+
+def test_versions_tells_r4(client: httpx.Client) -> None:
+    assert client.get("$versions").json()["parameter"][0] == {"name": "version", "valueCode": "4.0"}
+
+
+def test_an_operation_that_changes_something_is_no_get(client: httpx.Client) -> None:
+    answer = client.get("Patient/1/$meta-add")
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    "path", ["$nonsense", "Patient/$versions", "$validate", "Patient/1/2/$validate", "X/$validate"]
+)
+def test_an_operation_is_found_only_where_it_is(client: httpx.Client, path: str) -> None:
+    assert client.post(path, json=PATIENT).status_code == 404
+
+
+def test_the_capability_statement_lists_the_operations(client: httpx.Client) -> None:
+    (rest,) = client.get("metadata").json()["rest"]
+    assert {"name": "versions"}.items() <= rest["operation"][0].items()
+    assert "validate" in {o["name"] for o in rest["resource"][0]["operation"]}
