@@ -14,7 +14,7 @@ from decimal import ROUND_DOWN, Decimal
 from fhir_server.fhirpath import quantities, temporal
 from fhir_server.fhirpath.equality import MOMENTS, NUMBERS, moment_in, quantity_in
 from fhir_server.fhirpath.items import EMPTY, Fault, Item, Items, decimal, integer, string
-from fhir_server.fhirpath.kinds import DATE, DATE_TIME, QUANTITY, TIME
+from fhir_server.fhirpath.kinds import QUANTITY
 from fhir_server.fhirpath.quantities import EXACT, ROUNDED, Quantity, Units
 
 Operation = Callable[[Item, Item, Units | None], Items]
@@ -98,8 +98,7 @@ def _move(left: Item, right: Item, sign: int) -> Items:
     moved = temporal.shifted(moment, sign * amount.value, word)
     if moved is None:
         return EMPTY
-    kind = left.kind if left.kind.namespace == "FHIR" else {"Date": DATE, "Time": TIME}.get(left.kind.system or "", DATE_TIME)
-    return [Item(moved.text, kind)]
+    return [Item(moved.text, left.kind)]
 
 
 def multiply(left: Item, right: Item, units: Units | None) -> Items:
@@ -137,7 +136,9 @@ def whole_quotient(left: Item, right: Item, units: Units | None) -> Items:
     if not right.value:
         return EMPTY
     quotient = EXACT.divide(Decimal(left.value), Decimal(right.value))
-    return _whole(int(quotient.to_integral_value(ROUND_DOWN))) if quotient.is_finite() else EMPTY
+    if not quotient.is_finite() or quotient.adjusted() > 20:
+        return EMPTY
+    return _whole(int(quotient.to_integral_value(ROUND_DOWN)))
 
 
 def remainder(left: Item, right: Item, units: Units | None) -> Items:

@@ -14,6 +14,7 @@ from fhir_server.fhirpath import binary, paths
 from fhir_server.fhirpath.evaluation import Context, Evaluate, Truth
 from fhir_server.fhirpath.functions import (  # noqa: F401  (they enter themselves into the table)
     aggregate,
+    boundaries,
     combining,
     conversion,
     existence,
@@ -44,8 +45,8 @@ from fhir_server.fhirpath.nodes import (
     Unary,
 )
 from fhir_server.fhirpath.quantities import Quantity, calendar_quantity
+from fhir_server.fhirpath.specifiers import type_test
 from fhir_server.fhirpath.temporal import temporal_of
-from fhir_server.fhirpath.typing_tests import type_test
 
 _CONSTANTS = {
     "ucum": "http://unitsofmeasure.org",
@@ -97,8 +98,8 @@ class Compiler:
                 return lambda focus, context: [Item(context.index, INTEGER)]
             case This("$total"):
                 return lambda focus, context: context.total
-            case This(name, at):
-                raise Fault(f"{name} is no variable; there are $this, $index and $total", at)
+            case This(name):
+                raise Fault(f"{name} is no variable; there are $this, $index and $total")
             case External(name):
                 return lambda focus, context: context.variable(name)
             case Member(None, name) if name[0].isupper() and name in self.kinds.registry.types:
@@ -116,6 +117,8 @@ class Compiler:
                     return binary.union(self.evaluate(left), self.evaluate(right))
                 if operator in binary.ARITHMETIC:
                     return binary.arithmetic(operator, self.evaluate(left), self.evaluate(right))
+            case Call(External(name), "descendants", ()):
+                return tree.descendants_of_variable(name)
             case Call():
                 return self._call(node)
         return _collected(self._required_truth(node))

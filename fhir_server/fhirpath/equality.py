@@ -14,6 +14,8 @@ from fhir_server.fhirpath.items import Fault, Item, Items
 from fhir_server.fhirpath.quantities import Quantity, Units, quantity_of
 
 NUMBERS = frozenset(("Integer", "Decimal"))
+#: Each item is looked for among all.
+_MAX_EQUIVALENT = 1000
 MOMENTS = frozenset(("Date", "DateTime", "Time"))
 
 
@@ -99,6 +101,8 @@ def equivalent(left: Items, right: Items, units: Units | None) -> bool:
     """`left ~ right`: the same items in any order; two empty collections are equivalent."""
     if len(left) != len(right):
         return False
+    if len(left) > _MAX_EQUIVALENT:
+        raise Fault(f"'~' compares at most {_MAX_EQUIVALENT} items, found {len(left)}")
     rest = list(right)
     for one in left:
         found = next((other for other in rest if equivalent_items(one, other, units)), None)
@@ -170,6 +174,9 @@ def compared(left: Item, right: Item, units: Units | None) -> int | None:
     if (mine in NUMBERS and other in NUMBERS) or (mine == other == "String"):
         return int(left.value > right.value) - int(left.value < right.value)
     if mine in MOMENTS and other in MOMENTS and (mine == "Time") is (other == "Time"):
+        order = _by_text(left.value, right.value)
+        if order is not None:
+            return order
         first, second = moment_in(left), moment_in(right)
         return None if first is None or second is None else temporal.compared(first, second)
     if "Quantity" in (mine, other) and (mine == other or mine in NUMBERS or other in NUMBERS):
@@ -179,3 +186,12 @@ def compared(left: Item, right: Item, units: Units | None) -> int | None:
         both = quantities.aligned(quantity, another, units)
         return None if both is None else int(both[0] > both[1]) - int(both[0] < both[1])
     raise Fault(f"a {left.type} and a {right.type} have no order")
+
+
+def _by_text(left: str, right: str) -> int | None:
+    """The order of two moments of one form and zone, which is that of their texts; None for all others."""
+    if len(left) != len(right):
+        return None
+    if len(left) > 10 and not (left[-1] == right[-1] == "Z" or (left[-6] in "+-" and left[-6:] == right[-6:])):
+        return None
+    return int(left > right) - int(left < right)

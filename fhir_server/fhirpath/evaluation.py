@@ -34,17 +34,23 @@ Trace = Callable[[str, Items], None]
 NarrativeCheck = Callable[[str], bool]
 
 
+#: Some seconds of work; the invariants of a Bundle with ten thousand entries take a tenth.
+_MAX_SPENT = 5_000_000
+
+
 class Context:
     """One evaluation: its node, its variables, and the ports to what lies outside the language."""
 
     __slots__ = (
         "conforms",
         "index",
+        "kept",
         "kinds",
         "moment",
         "narrative",
         "node",
         "resolve",
+        "spent",
         "terminology",
         "total",
         "trace",
@@ -76,7 +82,16 @@ class Context:
         self.trace = trace
         self.moment = moment
         self.index = 0
+        #: The descendants of variables, which an expression may ask for once per item.
+        self.kept: dict[str, Items] = {}
         self.total: Items = []
+        self.spent = 0
+
+    def spend(self, items: int) -> None:
+        """Count the items that a function is about to go through; loops within loops are thereby bounded."""
+        self.spent += items
+        if self.spent > _MAX_SPENT:
+            raise Fault(f"the expression goes through more than {_MAX_SPENT} items")
 
     def now(self) -> datetime:
         """The moment of this evaluation, which is the same however often it is asked for."""

@@ -9,7 +9,6 @@ Spec: http://hl7.org/fhirpath/N1/#data-model, https://hl7.org/fhir/R4/json.html#
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +20,9 @@ from fhir_server.fhirpath.kinds import (
     INTEGER,
     QUANTITY,
     STRING,
+    SYSTEM_KINDS,
     UNKNOWN,
+    Field,
     Kind,
     Kinds,
 )
@@ -48,6 +49,11 @@ class Item(msgspec.Struct, eq=False, gc=False):
         return f"{self.kind.namespace}.{self.kind.name}"
 
     @property
+    def definition(self) -> str | None:
+        """Where its members are defined: `Quantity`, `Observation.component`; what `root_type` takes."""
+        return None if self.kind.shape is None else self.kind.shape.path
+
+    @property
     def path(self) -> str:
         """The FHIRPath to it: `Observation.component[0].valueQuantity`; empty for a computed one."""
         if self.parent is None:
@@ -55,11 +61,23 @@ class Item(msgspec.Struct, eq=False, gc=False):
         step = f"{self.parent.path}.{self.key}"
         return step if self.at < 0 else f"{step}[{self.at}]"
 
+    def plain(self) -> Item:
+        """The same value with FHIRPath's own type, no longer a part of a resource."""
+        kind = SYSTEM_KINDS.get(self.kind.system or "")
+        return self if kind is None or kind is self.kind else Item(self.value, kind)
+
     def __repr__(self) -> str:
         return f"Item({self.value!r}, {self.type})"
 
 
 Items = list[Item]
+
+#: An expression can double what it has at every step; beyond these sizes it is refused.
+MAX_TEXT = 10_000_000
+MAX_ITEMS = 1_000_000
+
+#: Up to so many members are looked up one by one.
+_FEW = 4
 
 TRUE = Item(True, BOOLEAN)
 FALSE = Item(False, BOOLEAN)
@@ -78,12 +96,21 @@ class Fault(Exception):
         self.at = at
 
 
+def limited(items: Items) -> Items:
+    """The collection itself, if it is of a size that somebody can want."""
+    if len(items) > MAX_ITEMS:
+        raise Fault(f"a collection of more than {MAX_ITEMS} items")
+    return items
+
+
 def boolean(truth: bool | None) -> Items:
     """A three-valued truth as a collection; None is empty."""
     return EMPTY if truth is None else TRUES if truth else FALSES
 
 
 def string(text: str) -> Items:
+    if len(text) > MAX_TEXT:
+        raise Fault(f"a string of more than {MAX_TEXT} characters")
     return [Item(text, STRING)]
 
 
@@ -130,9 +157,24 @@ def children(item: Item, name: str) -> Items:
     if fields is None:
         fields = kind.fields_named(name)
     found: Items = []
-    for field in fields:
-        gather(item, field.key, field.twin, field.kind, found)
+    if len(fields) > _FEW:
+        _gather_known(item, kind.by_key(name), found)
+    else:
+        for field in fields:
+            gather(item, field.key, field.twin, field.kind, found)
     return found
+
+
+def _gather_known(item: Item, fields: dict[str, Field], found: Items) -> None:
+    """Append the values of those members of an item that are among some fields."""
+    holder = item.value if type(item.value) is dict else item.twin
+    if holder is None:
+        return
+    for key in holder:
+        field = fields.get(key)
+        # A twin counts where its member is missing; else it comes with the member.
+        if field is not None and (key == field.key or field.key not in holder):
+            gather(item, field.key, field.twin, field.kind, found)
 
 
 def gather(item: Item, key: str, twin_key: str, kind: Kind, found: Items) -> None:
@@ -154,13 +196,11 @@ def gather(item: Item, key: str, twin_key: str, kind: Kind, found: Items) -> Non
     elif value is None:
         return
     elif type(value) is list:
-        at = 0
-        for one in value:
+        for at, one in enumerate(value):
             if one is not None:
-                found.append(Item(one, kind if not kind.is_resource else _resource_kind(one, kind), None, item, key, at))
-            at += 1
+                found.append(Item(one, _resource_kind(one, kind) if kind.is_resource else kind, None, item, key, at))
     else:
-        found.append(Item(value, kind if not kind.is_resource else _resource_kind(value, kind), None, item, key))
+        found.append(Item(value, _resource_kind(value, kind) if kind.is_resource else kind, None, item, key))
 
 
 def _gather_primitives(item: Item, key: str, kind: Kind, values: list[Any], twins: list[Any], found: Items) -> None:
@@ -177,15 +217,5 @@ def _resource_kind(resource: Any, declared: Kind) -> Kind:
 
 
 def all_children(item: Item, found: Items) -> None:
-    """Append every child of an item, in the order of the definition."""
-    for field in item.kind.all_fields():
-        gather(item, field.key, field.twin, field.kind, found)
-
-
-def single(items: Iterable[Item], what: str) -> Item:
-    """The one item of a collection."""
-    found = list(items)
-    if len(found) != 1:
-        raise Fault(f"{what} must be a single item, found {len(found)}")
-    return found[0]
-
+    """Append every child of an item, in the order of the document."""
+    _gather_known(item, item.kind.by_key("*"), found)

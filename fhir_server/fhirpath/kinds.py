@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fhir_server.fhirpath.shapes import Member, Shape, is_a, members_of, shape_of
-from profiles.registry import Registry
+from profiles.registry import Element, Registry
 
 #: The type of FHIRPath that a primitive of FHIR is turned to where an operator or function needs one.
 SYSTEM_TYPES = {
@@ -26,26 +26,40 @@ SYSTEM_TYPES = {
     "dateTime": "DateTime",
     "instant": "DateTime",
     "time": "Time",
-    **dict.fromkeys(
-        ("string", "code", "id", "markdown", "uri", "url", "canonical", "oid", "uuid", "base64Binary", "xhtml"), "String"
-    ),
+    **dict.fromkeys(("string", "code", "id", "markdown", "uri", "url", "canonical", "oid", "uuid"), "String"),
+    **dict.fromkeys(("base64Binary", "xhtml"), "String"),
 }
+
+
+_MAX_KEPT_NAMES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One JSON member: its name, the name of its twin (`_birthDate`), and what its values are."""
+    """One JSON member: its name, the name of its twin (`_birthDate`), what its values are, and its definition."""
 
     key: str
     twin: str
     many: bool
     kind: Kind
+    element: Element | None = None
 
 
 class Kind:
     """The type of a value. `name` is what `type().name` says; `system` the FHIRPath type it is or is turned to."""
 
-    __slots__ = ("_kinds", "_shape", "fields", "is_primitive", "is_resource", "name", "namespace", "system")
+    __slots__ = (
+        "_kinds",
+        "choices",
+        "element",
+        "fields",
+        "is_primitive",
+        "is_resource",
+        "name",
+        "namespace",
+        "shape",
+        "system",
+    )
 
     def __init__(self, namespace: str, name: str, system: str | None = None, kinds: Kinds | None = None) -> None:
         self.namespace = namespace
@@ -55,8 +69,13 @@ class Kind:
         self.is_resource = False
         #: The members by the names that expressions use; filled as they are asked for, `()` for no such member.
         self.fields: dict[str, tuple[Field, ...]] = {}
+        #: The same by JSON key, twins too, for names that mean many members; see `by_key`.
+        self.choices: dict[str, dict[str, Field]] = {}
         self._kinds = kinds
-        self._shape: Shape | None = None
+        #: The root of its definition, which carries the invariants of the type.
+        self.element: Element | None = None
+        #: Where its members are defined; None for types that are not FHIR's.
+        self.shape: Shape | None = None
 
     def __repr__(self) -> str:
         return f"{self.namespace}.{self.name}"
@@ -65,24 +84,38 @@ class Kind:
         """The members that a name means: one, several for a choice, none where there is no such element."""
         found = self.fields.get(name)
         if found is None:
-            found = self.fields[name] = () if self._kinds is None else self._kinds.fields_of(self, self._shape, name)
+            found = () if self._kinds is None else self._kinds.fields_of(self, self.shape, name)
+            # Names come from the expressions of clients too: those that mean nothing are not kept without end.
+            if found or len(self.fields) < _MAX_KEPT_NAMES:
+                self.fields[name] = found
         return found
 
     def all_fields(self) -> tuple[Field, ...]:
         """Every member in the order of the definition, that of a choice once per type."""
-        return () if self._kinds is None else self._kinds.all_fields(self._shape)
+        return () if self._kinds is None else self._kinds.all_fields(self.shape)
+
+    def by_key(self, name: str) -> dict[str, Field]:
+        """The members that a name means (with `*`: all) by their JSON keys, twins too.
+
+        An object has few members and a choice many types: it is faster to look at what is there.
+        """
+        found = self.choices.get(name)
+        if found is None:
+            fields = self.all_fields() if name == "*" else self.fields_named(name)
+            found = self.choices[name] = {key: field for field in fields for key in (field.key, field.twin)}
+        return found
 
     def is_a(self, name: str) -> bool:
         """Whether it is the FHIR type of that name or specializes it."""
-        if self._kinds is None or self._shape is None:
+        if self._kinds is None or self.shape is None:
             return False
-        return name == self.name or is_a(self._kinds.registry, self._shape.type, name)
+        return name == self.name or is_a(self._kinds.registry, self.shape.type, name)
 
     def base(self) -> str | None:
         """The qualified name of the type that it specializes."""
-        if self._kinds is None or self._shape is None:
+        if self._kinds is None or self.shape is None:
             return "System.Any"
-        definition = self._kinds.registry.types.get(self._shape.type)
+        definition = self._kinds.registry.types.get(self.shape.type)
         return f"FHIR.{definition.base}" if definition and definition.base else None
 
     def sibling(self, name: str) -> Kind:
@@ -96,7 +129,8 @@ class Kind:
         primitive = definition is not None and definition.kind == "primitive-type"
         system = SYSTEM_TYPES.get(shape.type, "String") if primitive else None
         kind = cls("FHIR", shape.type, "Quantity" if _is_quantity(shape, kinds) else system, kinds)
-        kind._shape = shape
+        kind.shape = shape
+        kind.element = kinds.registry.types[shape.owner].elements.get(shape.path)
         kind.is_resource = definition is not None and definition.kind == "resource"
         return kind
 
@@ -163,7 +197,7 @@ class Kinds:
         if shape is None or (kind.is_primitive and name == "value"):
             return ()
         if kind.is_resource and name == "id":  # the table says `string`, the type's own page says `id`
-            return (Field("id", "_id", False, self.of(shape_of("id"))),)
+            return (Field("id", "_id", False, self.of(shape_of("id")), self._element(shape, "id")),)
         return tuple(map(self._field, members_of(self.registry, shape, name)))
 
     def all_fields(self, shape: Shape | None) -> tuple[Field, ...]:
@@ -178,7 +212,10 @@ class Kinds:
         return found
 
     def _field(self, member: Member) -> Field:
-        return Field(member.key, f"_{member.key}", member.many, self.of(member.shape))
+        return Field(member.key, f"_{member.key}", member.many, self.of(member.shape), member.element)
+
+    def _element(self, shape: Shape, name: str) -> Element | None:
+        return self.registry.types[shape.owner].elements.get(f"{shape.path}.{name}")
 
 
 @lru_cache(maxsize=8)

@@ -48,6 +48,7 @@ _CALENDAR_UNITS = frozenset(
 #: What is evaluated by recursion must not exhaust the stack: brackets within brackets, and links of one chain.
 _MAX_DEPTH = 100
 _MAX_LINKS = 250
+_MAX_DIGITS = 100
 
 
 @lru_cache(maxsize=4096)
@@ -157,6 +158,8 @@ class _Parser:
             self._advance()
             self._expect("}")
             return Literal(None)
+        if kind == "number" and len(text) > _MAX_DIGITS:
+            raise self._unexpected(f"a number of at most {_MAX_DIGITS} digits")
         constant = _constant_of(kind, text, at)
         if constant is None:
             raise self._unexpected("a name, a literal or '('")

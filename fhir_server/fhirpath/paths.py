@@ -60,10 +60,10 @@ def _has(item: Item, name: str) -> bool:
         holder = item.twin
         if holder is None:
             return False
-    for field in fields:
-        if holder.get(field.key) not in (None, []) or holder.get(field.twin) is not None:
-            return True
-    return False
+    if len(fields) > len(holder):
+        known = kind.by_key(name)
+        return any(key in known and value is not None and value != [] for key, value in holder.items())
+    return any(holder.get(field.key) not in (None, []) or holder.get(field.twin) is not None for field in fields)
 
 
 def indexed(source: Evaluate, index: Evaluate) -> Evaluate:

@@ -9,7 +9,7 @@ Spec: http://hl7.org/fhirpath/N1/#quantity, http://hl7.org/fhirpath/N1/#time-val
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ _SECONDS = {
     **{"s": Decimal(1), "ms": Decimal("0.001")},
 }
 _CALENDAR_ONLY = {"year": 12, "month": 1}
-_WORDS = {**{w: w for w in (*_CODE_OF_WORD, *_CALENDAR_ONLY)}, **{f"{w}s": w for w in (*_CODE_OF_WORD, *_CALENDAR_ONLY)}}
+_WORDS = {form: word for word in (*_CODE_OF_WORD, *_CALENDAR_ONLY) for form in (word, f"{word}s")}
 
 EXACT = Context(prec=60, traps=[])
 ROUNDED = Context(prec=28, traps=[])
@@ -130,7 +130,7 @@ def equivalent(left: Quantity, right: Quantity, units: Units | None) -> bool:
         return False
     if both[0] == both[1]:
         return True
-    one = aligned(Quantity(Decimal(1), left.unit, left.is_calendar), Quantity(Decimal(1), right.unit, right.is_calendar), units)
+    one = aligned(replace(left, value=Decimal(1)), replace(right, value=Decimal(1)), units)
     coarse, fine = (left, right) if one is not None and one[0] >= one[1] else (right, left)
     value = converted(fine, coarse.code or "", units)
     return value is not None and equivalent_numbers(coarse.value, value)

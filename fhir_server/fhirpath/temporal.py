@@ -18,6 +18,7 @@ _DATE = r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?"
 _CLOCK = r"(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?"
 _DATE_TIME = re.compile(_DATE + r"(?:T(?:" + _CLOCK + r")?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 _TIME = re.compile("T?" + _CLOCK, re.ASCII)
+_MAX_LENGTH = 64
 _EPOCH = datetime(1970, 1, 1)
 
 #: Components of a moment by their number.
@@ -68,7 +69,12 @@ def _places(second: Decimal) -> int:
 
 
 def _clock(parts: tuple[int | Decimal, ...]) -> str:
-    return ":".join(f"{p:02d}" if isinstance(p, int) else f"{p:0{2 if not _places(p) else 3 + _places(p)}f}" for p in parts)
+    return ":".join(f"{p:02d}" if isinstance(p, int) else _second_text(p) for p in parts)
+
+
+def _second_text(second: Decimal) -> str:
+    places = _places(second)
+    return f"{second:0{3 + places if places else 2}f}"
 
 
 def offset_text(offset: int | None) -> str:
@@ -84,6 +90,8 @@ def offset_text(offset: int | None) -> str:
 @lru_cache(maxsize=4096)
 def temporal_of(text: str, system: str) -> Temporal | None:
     """Read a `Date`, `DateTime` or `Time` of FHIRPath; None where the text is no such thing or names no real moment."""
+    if len(text) > _MAX_LENGTH:
+        return None
     if system == "Time":
         found = _TIME.fullmatch(text)
         return None if found is None else _checked(Temporal(_numbers(found.groups()), is_time=True))
@@ -170,6 +178,8 @@ def _length_s(moment: Temporal) -> Decimal:
     return Decimal({YEAR: 366 * 86400, MONTH: 31 * 86400, DAY: 86400, HOUR: 3600, MINUTE: 60}[moment.precision])
 
 
+#: Ten thousand years have fewer milliseconds.
+_MAX_AMOUNT_DIGITS = 16
 _SECONDS = {"week": 604800, "day": 86400, "hour": 3600, "minute": 60, "second": 1}
 _FINEST = {YEAR: "year", MONTH: "month", DAY: "day", HOUR: "hour", MINUTE: "minute", SECOND: "second"}
 
@@ -177,9 +187,11 @@ _FINEST = {YEAR: "year", MONTH: "month", DAY: "day", HOUR: "hour", MINUTE: "minu
 def shifted(moment: Temporal, amount: Decimal, unit: str) -> Temporal | None:
     """Move by an amount of a calendar unit (`year` … `millisecond`); None where that leaves the years 1 to 9999.
 
-    What is smaller than the moment's own precision counts as far as it fills whole units of it: a date moves by 25 hours
-    as by a day, a year by 30 months as by 2 years. Fractions of an amount are cut off, those of seconds stay.
+    What is smaller than the moment's own precision counts as far as it fills whole units of it: a date moves by 25
+    hours as by a day, a year by 30 months as by 2 years. Fractions of an amount are cut off, those of seconds stay.
     """
+    if amount.adjusted() > _MAX_AMOUNT_DIGITS:
+        return None
     if unit == "millisecond":
         amount, unit = amount / 1000, "second"
     if unit != "second":

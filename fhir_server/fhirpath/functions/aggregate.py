@@ -20,6 +20,7 @@ def aggregate(site: Site) -> Evaluate:
     def evaluate(focus: Items, context: Context) -> Items:
         total = start(focus, context) if start else EMPTY
         items = source(focus, context)
+        context.spend(len(items))
         outer = context.total, context.index
         for at, item in enumerate(items):
             context.total, context.index = total, at

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fhir_server.fhirpath.binary import united
 from fhir_server.fhirpath.evaluation import Context
 from fhir_server.fhirpath.functions.table import collections
-from fhir_server.fhirpath.items import Items
+from fhir_server.fhirpath.items import Items, limited
 
 
 @collections("union", 1)
@@ -18,4 +18,4 @@ def union(context: Context, items: Items, other: Items) -> Items:
 
 @collections("combine", 1)
 def combine(context: Context, items: Items, other: Items) -> Items:
-    return [*items, *other]
+    return limited([*items, *other])

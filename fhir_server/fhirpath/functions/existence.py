@@ -5,7 +5,7 @@ Spec: http://hl7.org/fhirpath/N1/#existence
 
 from __future__ import annotations
 
-from fhir_server.fhirpath.binary import as_truth, distinct, negated, truth_of
+from fhir_server.fhirpath.binary import distinct, negated, truth_of
 from fhir_server.fhirpath.equality import key_of
 from fhir_server.fhirpath.evaluation import Context, Truth
 from fhir_server.fhirpath.functions.table import Site, collections, condition
@@ -20,12 +20,16 @@ def exists(site: Site) -> Truth:
     test = site.truth(site.nodes[0])
 
     def evaluate(focus: Items, context: Context) -> bool:
-        return any(test([item], context) is True for item in source(focus, context))
+        items = source(focus, context)
+        context.spend(len(items))
+        return any(test([item], context) is True for item in items)
 
     def counted(focus: Items, context: Context) -> bool:
         outer = context.index
         found = False
-        for at, item in enumerate(source(focus, context)):
+        items = source(focus, context)
+        context.spend(len(items))
+        for at, item in enumerate(items):
             context.index = at
             found = found or test([item], context) is True
         context.index = outer
@@ -51,7 +55,9 @@ def all_of(site: Site) -> Truth:
 
     def evaluate(focus: Items, context: Context) -> bool:
         outer, held = context.index, True
-        for at, item in enumerate(source(focus, context)):
+        items = source(focus, context)
+        context.spend(len(items))
+        for at, item in enumerate(items):
             context.index = at
             if test([item], context) is not True:
                 held = False
@@ -119,15 +125,18 @@ def is_distinct(context: Context, items: Items) -> Items:
     return TRUES if len({key_of(item, context.units) for item in items}) == len(items) else FALSES
 
 
-@collections("hasValue")
-def has_value(context: Context, items: Items) -> Items:
+def _has_value(items: Items) -> bool:
+    return len(items) == 1 and items[0].kind.is_primitive and items[0].value is not None
+
+
+@condition("hasValue")
+def has_value(site: Site) -> Truth:
     """One primitive with a value, and not with extensions alone; https://hl7.org/fhir/R4/fhirpath.html#functions"""
-    return boolean(len(items) == 1 and items[0].kind.is_primitive and items[0].value is not None)
+    source = site.source
+    return lambda focus, context: _has_value(source(focus, context))
 
 
 @collections("getValue")
 def get_value(context: Context, items: Items) -> Items:
     """The value of one primitive as a value of FHIRPath's own type."""
-    if as_truth(has_value(context, items)) is not True:
-        return []
-    return [items[0].plain()]
+    return [items[0].plain()] if _has_value(items) else []

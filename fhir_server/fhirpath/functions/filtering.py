@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from fhir_server.fhirpath.equality import key_of
 from fhir_server.fhirpath.evaluation import Context, Evaluate
 from fhir_server.fhirpath.functions.table import Site, builder
-from fhir_server.fhirpath.items import Fault, Items
+from fhir_server.fhirpath.items import Fault, Items, limited
 
 #: A repeat() that goes on is making items that never end.
 _MAX_REPEATED = 100_000
@@ -21,11 +21,15 @@ def where(site: Site) -> Evaluate:
     source, test = site.source, site.truth(site.nodes[0])
 
     def evaluate(focus: Items, context: Context) -> Items:
-        return [item for item in source(focus, context) if test([item], context)]
+        items = source(focus, context)
+        context.spend(len(items))
+        return [item for item in items if test([item], context)]
 
     def counted(focus: Items, context: Context) -> Items:
         outer, found = context.index, []
-        for at, item in enumerate(source(focus, context)):
+        items = source(focus, context)
+        context.spend(len(items))
+        for at, item in enumerate(items):
             context.index = at
             if test([item], context):
                 found.append(item)
@@ -40,15 +44,19 @@ def select(site: Site) -> Evaluate:
     source, projection = site.source, site.evaluate(site.nodes[0])
 
     def evaluate(focus: Items, context: Context) -> Items:
-        return [value for item in source(focus, context) for value in projection([item], context)]
+        items = source(focus, context)
+        context.spend(len(items))
+        return limited([value for item in items for value in projection([item], context)])
 
     def counted(focus: Items, context: Context) -> Items:
         outer, found = context.index, []
-        for at, item in enumerate(source(focus, context)):
+        items = source(focus, context)
+        context.spend(len(items))
+        for at, item in enumerate(items):
             context.index = at
             found += projection([item], context)
         context.index = outer
-        return found
+        return limited(found)
 
     return counted if site.reads_index else evaluate
 
@@ -62,6 +70,7 @@ def _repeated(site: Site, *, distinct: bool) -> Evaluate:
         waiting = source(focus, context)
         while waiting:
             fresh: Items = []
+            context.spend(len(waiting))
             for at, item in enumerate(waiting):
                 context.index = at
                 for value in projection([item], context):

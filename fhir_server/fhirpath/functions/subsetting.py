@@ -13,7 +13,7 @@ from fhir_server.fhirpath.equality import compared, key_of
 from fhir_server.fhirpath.evaluation import Context, Evaluate
 from fhir_server.fhirpath.functions.table import Site, builder, collections
 from fhir_server.fhirpath.items import EMPTY, Fault, Item, Items
-from fhir_server.fhirpath.nodes import Unary
+from fhir_server.fhirpath.nodes import Node, Unary
 from fhir_server.fhirpath.quantities import Units
 
 
@@ -78,23 +78,28 @@ def exclude(context: Context, items: Items, other: Items) -> Items:
 def sort(site: Site) -> Evaluate:
     """By the items themselves or by keys of which the first counts most; a key with a minus goes downwards.
 
-    Items without a key come first, with a minus last. The minus is a sign for the order, so strings can have one too.
+    Items without a key come first, in either direction. The minus is a sign for the order, so strings can have one too.
     Spec: https://build.fhir.org/ig/HL7/FHIRPath/#sortkeyselector-asc--desc----collection
     """
     source = site.source
-    keys: list[tuple[Evaluate, int]] = [
-        (site.evaluate(node.operand), -1) if isinstance(node, Unary) and node.operator == "-" else (site.evaluate(node), 1)
-        for node in site.nodes
-    ] or [(lambda focus, context: focus, 1)]
+    keys = [_key_of(site, node) for node in site.nodes] or [(_itself, 1)]
 
     def evaluate(focus: Items, context: Context) -> Items:
-        rows = [
-            (item, [_key(key([item], context)) for key, _ in keys]) for item in source(focus, context)
-        ]
+        rows = [(item, [_key(key([item], context)) for key, _ in keys]) for item in source(focus, context)]
         rows.sort(key=cmp_to_key(_row_order([sign for _, sign in keys], context.units)))
         return [item for item, _ in rows]
 
     return evaluate
+
+
+def _key_of(site: Site, node: Node) -> tuple[Evaluate, int]:
+    if isinstance(node, Unary) and node.operator == "-":
+        return site.evaluate(node.operand), -1
+    return site.evaluate(node), 1
+
+
+def _itself(focus: Items, context: Context) -> Items:
+    return focus
 
 
 def _key(items: Items) -> Item | None:
@@ -110,11 +115,11 @@ def _row_order(signs: list[int], units: Units | None) -> Callable[[_Row, _Row], 
     def order(left: _Row, right: _Row) -> int:
         for sign, mine, other in zip(signs, left[1], right[1], strict=True):
             if mine is None or other is None:
-                found: int | None = int(mine is not None) - int(other is not None)
+                found = int(mine is not None) - int(other is not None)
             else:
-                found = compared(mine, other, units)
+                found = sign * (compared(mine, other, units) or 0)
             if found:
-                return sign * found
+                return found
         return 0
 
     return order

@@ -39,6 +39,11 @@ class Site:
         return [self.evaluate(node) for node in self.nodes]
 
 
+#: Compile a call: to a collection, or to an answer.
+Build = Callable[[Site], Evaluate]
+Ask = Callable[[Site], Truth]
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function with the number of arguments it takes, and how a call of it is compiled; one of the two is given."""
@@ -46,27 +51,27 @@ class Function:
     name: str
     least: int
     most: int
-    build: Callable[[Site], Evaluate] | None = None
-    condition: Callable[[Site], Truth] | None = None
+    build: Build | None = None
+    condition: Ask | None = None
 
 
 FUNCTIONS: dict[str, Function] = {}
 
 
-def builder(name: str, least: int = 0, most: int | None = None) -> Callable[[Callable[[Site], Evaluate]], Callable[[Site], Evaluate]]:
+def builder(name: str, least: int = 0, most: int | None = None) -> Callable[[Build], Build]:
     """Enter a function that compiles its own calls."""
 
-    def enter(build: Callable[[Site], Evaluate]) -> Callable[[Site], Evaluate]:
+    def enter(build: Build) -> Build:
         FUNCTIONS[name] = Function(name, least, least if most is None else most, build=build)
         return build
 
     return enter
 
 
-def condition(name: str, least: int = 0, most: int | None = None) -> Callable[[Callable[[Site], Truth]], Callable[[Site], Truth]]:
+def condition(name: str, least: int = 0, most: int | None = None) -> Callable[[Ask], Ask]:
     """Enter a function that compiles its calls to a question."""
 
-    def enter(build: Callable[[Site], Truth]) -> Callable[[Site], Truth]:
+    def enter(build: Ask) -> Ask:
         FUNCTIONS[name] = Function(name, least, least if most is None else most, condition=build)
         return build
 
