@@ -11,7 +11,7 @@ DATA_DIR ?= data
 PORT ?= 8000
 EXAMPLES ?= 100
 
-.PHONY: help install run test check format bench definitions clean
+.PHONY: help install run test slow check format bench definitions clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,11 @@ install: $(VENV)/.run ## Make .venv and install HealthSphere into it
 run: $(VENV)/.run ## Start the server on 127.0.0.1:8000, with 100 made-up patients the first time
 	@exec $(BIN)/healthsphere serve --auth off --port $(PORT) --data-dir $(DATA_DIR) --examples $(EXAMPLES)
 
-test: $(VENV)/.dev ## Run all tests
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup
+test: $(VENV)/.dev ## Run all tests but the slow ones
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
+
+slow: $(VENV)/.dev ## Run the slow tests: all generated patients, all official definitions
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile -m slow
 
 check: $(VENV)/.dev ## Check format, style, types and imports
 	@$(BIN)/ruff format --check --quiet . && echo "format: as it should be"

@@ -24,7 +24,7 @@ async def body_of(receive: Receive, headers: dict[str, str], limit_bytes: int) -
         ClientGoneError: the client went away.
     """
     announced = headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > limit_bytes:
+    if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > limit_bytes):
         raise too_large(limit_bytes)
     message = await receive()
     if message["type"] == "http.disconnect":

@@ -22,6 +22,7 @@ from fhir_server.model.errors import InvalidError
 from fhir_server.storage.document import HISTORY, Version, past_version_of
 
 Stage = dict[str, Any]
+LARGEST = 2**63
 ORDER = {"t": -1, "y": -1, "i": -1, "v": -1}
 
 
@@ -154,7 +155,10 @@ def _cursor_of(row: dict[str, Any]) -> str:
 def _place_of(cursor: str) -> tuple[int, str, str, int]:
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        return msgspec.json.decode(raw, type=tuple[int, str, str, int])
+        moment_us, resource_type, resource_id, version = msgspec.json.decode(raw, type=tuple[int, str, str, int])
+        if not (abs(moment_us) < LARGEST and abs(version) < LARGEST):
+            raise ValueError("a number beyond what the database stores")
+        return moment_us, resource_type, resource_id, version
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise InvalidError(
             "`_cursor` is none that this server gave; follow the `next` link of a page instead.",

@@ -37,7 +37,10 @@ class Exact:
         head = {name: resource[name] for name in ("resourceType", "id") if name in resource}
         if meta:
             head["meta"] = meta
-        return {**head, **{name: value for name, value in resource.items() if name not in ("resourceType", "id", "meta")}}
+        return {
+            **head,
+            **{name: value for name, value in resource.items() if name not in ("resourceType", "id", "meta")},
+        }
 
 
 @pytest.fixture(scope="session")

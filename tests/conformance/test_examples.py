@@ -15,6 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+#: All these tests share one load: keep them in one process.
+pytestmark = pytest.mark.xdist_group("examples")
+
 DEFINITIONAL = {
     "CapabilityStatement",
     "CodeSystem",
@@ -31,16 +34,18 @@ CLINICAL = 719
 EVERY = 20  # so many definitions stand behind one that is written
 
 #: Examples that break the specification's own rules, looked at one by one in tests/validation/test_examples.py.
-FAULTY = {
-    "ActivityDefinition-blood-tubes-supply": {"HS-VAL-NARRATIVE-EMPTY"},
-    "ActivityDefinition-heart-valve-replacement": {"HS-VAL-NARRATIVE-EMPTY"},
-    "EventDefinition-example": {"HS-VAL-NARRATIVE-EMPTY"},
-    "Questionnaire-zika-virus-exposure-assessment": {"HS-VAL-NARRATIVE-EMPTY"},
-    "DeviceMetric-example": {"HS-VAL-TARGET"},
-    "DeviceUseStatement-example": {"HS-VAL-TARGET"},
-    "MedicationRequest-medrx0301": {"HS-VAL-TARGET"},
-    "Observation-clinical-gender": {"HS-VAL-TARGET"},
-    "Questionnaire-qs1": {"HS-VAL-REQUIRED"},
+FAULTY = {"Questionnaire-qs1": {"HS-VAL-REQUIRED"}}
+
+#: Examples with what a server may accept and should tell.
+QUESTIONABLE = {
+    "ActivityDefinition-blood-tubes-supply": "HS-VAL-NARRATIVE-EMPTY",
+    "ActivityDefinition-heart-valve-replacement": "HS-VAL-NARRATIVE-EMPTY",
+    "EventDefinition-example": "HS-VAL-NARRATIVE-EMPTY",
+    "Questionnaire-zika-virus-exposure-assessment": "HS-VAL-NARRATIVE-EMPTY",
+    "DeviceMetric-example": "HS-VAL-TARGET",
+    "DeviceUseStatement-example": "HS-VAL-TARGET",
+    "MedicationRequest-medrx0301": "HS-VAL-TARGET",
+    "Observation-clinical-gender": "HS-VAL-TARGET",
 }
 FAULTY_DEFINITIONS = {
     "ImplementationGuide-fhir": {"HS-VAL-REQUIRED", "HS-VAL-REFERENCE"},
@@ -124,7 +129,9 @@ def check_read_back(examples: list[Written], faulty: dict[str, set[str]], exact:
             continue
         assert example.write.status_code in (200, 201), f"{example.name}: {example.write.text[:2000]}"
         read = exact.tree(example.read.content)
-        assert list(numbers(exact.without_server_marks(read))) == list(numbers(exact.without_server_marks(example.source)))
+        assert list(numbers(exact.without_server_marks(read))) == list(
+            numbers(exact.without_server_marks(example.source))
+        )
         sent = exact.text(exact.without_server_marks(example.source))
         assert exact.text(exact.without_server_marks(read)) == sent, example.name
         assert exact.tree(example.write.content) == read, example.name
@@ -159,6 +166,20 @@ def test_every_clinical_example_is_read_as_it_was_written(examples: dict[str, li
 def test_the_faulty_clinical_examples_are_refused_for_their_faults_alone(examples: dict[str, list[Written]]) -> None:
     assert {example.name for example in examples["clinical"] if example.write.status_code == 400} == set(FAULTY)
     check_refused(examples["clinical"], FAULTY)
+
+
+@pytest.mark.parametrize("name", QUESTIONABLE)
+def test_what_is_questionable_is_kept_and_told_to_who_asks_for_an_outcome(
+    server: Any, test_data: Path, exact: Any, name: str
+) -> None:
+    """https://hl7.org/fhir/R4/http.html#ops: an outcome holds hints and warnings about the operation."""
+    body = (test_data / "r4-examples" / f"{name}.json").read_bytes()
+    source = exact.tree(body)
+    headers = {"Content-Type": "application/fhir+json", "Prefer": "return=OperationOutcome"}
+    answer = server.client.put(f"{source['resourceType']}/{source['id']}", content=body, headers=headers)
+    assert answer.status_code in (200, 201)
+    told = {i["details"]["coding"][0]["code"] for i in answer.json()["issue"] if i["severity"] == "warning"}
+    assert QUESTIONABLE[name] in told
 
 
 def test_every_clinical_example_is_found_by_its_id(examples: dict[str, list[Written]], exact: Any) -> None:

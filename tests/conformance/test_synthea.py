@@ -42,7 +42,9 @@ class Load:
     def send(self, path: Path) -> None:
         """POST one Bundle, and note what became of its entries."""
         bundle = self.exact.tree(path.read_bytes())
-        answer = self.server.client.post("", content=path.read_bytes(), headers={"Content-Type": "application/fhir+json"})
+        answer = self.server.client.post(
+            "", content=path.read_bytes(), headers={"Content-Type": "application/fhir+json"}
+        )
         assert answer.status_code == 200, f"{path.name}: {answer.text[:1000]}"
         told = answer.json()
         assert told["type"] == f"{bundle['type']}-response"
