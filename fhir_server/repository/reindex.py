@@ -25,7 +25,6 @@ async def reindex_all(store: Store, indexer: Indexer, types: Iterable[str], prog
     `progress(type, done, total)` is told after each portion; the total is the store's estimate.
     """
     for resource_type in tuple(types) or await store.collections():
-        await store.ensure(resource_type)
         done, total = 0, await store.estimate(resource_type)
         after = ""
         progress(resource_type, 0, total)
@@ -47,4 +46,6 @@ async def reindex_all(store: Store, indexer: Indexer, types: Iterable[str], prog
             after = rows[-1]["_id"]
             done += len(rows)
             progress(resource_type, done, max(total, done))
+        # Only now: entries of an earlier version may not fit the indexes of this one.
+        await store.ensure(resource_type)
         progress(resource_type, done, done)

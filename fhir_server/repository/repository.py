@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -209,6 +209,37 @@ class Repository:
             return outcome
         raise AssertionError("unreachable")
 
+    async def amend(
+        self, find: Callable[[], Awaitable[Version]], alter: Callable[[Json], Json], *, if_match: int | None = None
+    ) -> Committed:
+        """Make a new version of what stands there now, which must not be a deletion.
+
+        Other writers may come in between; then the version is looked for again and altered anew, so that nothing of
+        theirs is lost.
+
+        Args:
+            find: gives the version to alter, each time it is asked
+            alter: makes the new content of the current one, which it may keep or change
+            if_match: the version that must be current (`If-Match`)
+
+        Raises:
+            InvalidError: 400; what comes out is not valid.
+            PreconditionFailedError: 412; `if_match` names another version.
+            VersionConflictError: 409; other writers came first, time after time.
+        """
+        for attempt in range(ATTEMPTS):
+            current = await find()
+            outcome = decided(self.check(amended(current, alter, if_match)), current)
+            try:
+                await self._store.write(outcome.version, current)
+            except VersionConflictError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(random.random() * min(attempt, 10) * 0.005)
+                continue
+            return outcome
+        raise AssertionError("unreachable")
+
     async def commit_within(self, unit: Unit, changes: Sequence[Checked]) -> list[Committed]:
         """Carry out several changes of different resources inside a transaction; their types must be `ensure`d.
 
@@ -236,6 +267,17 @@ class Repository:
         return outcomes
 
 
+def amended(current: Version, alter: Callable[[Json], Json], if_match: int | None) -> Change:
+    """The change that alters a version; it holds only while that version is current.
+
+    Raises:
+        PreconditionFailedError: 412; `if_match` names another version.
+    """
+    require_match(current.type, current.id, current, if_match)
+    assert current.body is not None
+    return Change("PATCH", current.type, current.id, alter(codec.decode(current.body)), if_match=current.version)
+
+
 def decided(checked: Checked, current: Version | None) -> Committed:
     """The version that a change makes of what stands there now.
 
@@ -243,12 +285,7 @@ def decided(checked: Checked, current: Version | None) -> Committed:
     or a version 0 where there is none.
     """
     change = checked.change
-    if change.if_match is not None and (current is None or current.version != change.if_match):
-        found = "there is none" if current is None else f"the current version is {current.version}"
-        named = f"version {change.if_match}" if change.if_match >= 0 else "a version that never was"
-        raise PreconditionFailedError(
-            f"If-Match names {named} of {change.type}/{change.id}, but {found}.", key="HS-IF-MATCH"
-        )
+    require_match(change.type, change.id, current, change.if_match)
     if change.if_absent and current is not None and not current.deleted:
         raise PreconditionFailedError(
             f"If-None-Match asks that there is no {change.type}/{change.id}, but there is: version {current.version}.",
@@ -262,6 +299,21 @@ def decided(checked: Checked, current: Version | None) -> Committed:
             return Committed(current, created=False, changed=False)
     created = change.resource is not None and (current is None or current.deleted)
     return Committed(numbered(checked, current), created, warnings=checked.warnings)
+
+
+def require_match(resource_type: str, resource_id: str, current: Version | None, if_match: int | None) -> None:
+    """What `If-Match` asks for: that version is current.
+
+    Raises:
+        PreconditionFailedError: 412; it is not.
+    """
+    if if_match is None or (current is not None and current.version == if_match):
+        return
+    found = "there is none" if current is None else f"the current version is {current.version}"
+    named = f"version {if_match}" if if_match >= 0 else "a version that never was"
+    raise PreconditionFailedError(
+        f"If-Match names {named} of {resource_type}/{resource_id}, but {found}.", key="HS-IF-MATCH"
+    )
 
 
 def numbered(checked: Checked, current: Version | None) -> Version:

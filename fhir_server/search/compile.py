@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fhir_server.search.query import Comparison, MissingValue, Parameter, Predicate, Search, Value
+from fhir_server.search.query import Comparison, MissingValue, Parameter, Predicate, ReferenceValue, Search, Value
 from fhir_server.search.types import composite, date, number, quantity, reference, string, token, uri
-from fhir_server.search.types.conditions import Filter
+from fhir_server.search.types.conditions import Filter, either
 from profiles.terminology import Terminology
 
 #: Current, and not deleted.
@@ -28,11 +28,8 @@ def filter_of(search: Search, terminology: Terminology, access: Iterable[Filter]
         search: with terminology modifiers already resolved (see `resolve`)
         access: further conditions that a match must meet, such as those of an access policy
     """
-    predicates = search.predicates
-    conditions = [condition_of(p, terminology) for p in predicates]
-    if len(predicates) > 1:
-        conditions = _with_ranges_joined(predicates, conditions)
-    if not any(map(asks_for_entry, predicates)):
+    conditions = [condition_of(p, terminology) for p in search.predicates]
+    if not any(map(asks_for_entry, search.predicates)):
         conditions.append(LIVING)
     return all_of([*conditions, *access])
 
@@ -64,47 +61,29 @@ def all_of(conditions: Sequence[Filter]) -> Filter:
     return merged
 
 
-def _with_ranges_joined(predicates: Sequence[Predicate], conditions: list[Filter]) -> list[Filter]:
-    """`date=ge2020-01-01&date=lt2020-02-01` as one condition, which an index can walk from one end to the other.
-
-    Two conditions may be met by two dates of a resource; where it can have only one, they are the same as one.
-    """
-    by_field: dict[str, list[int]] = {}
-    for position, predicate in enumerate(predicates):
-        match predicate:
-            case Comparison(Parameter(type="date", single=True, field=field), None, (_,)) if field != "t":
-                by_field.setdefault(field, []).append(position)
-    joined = list(conditions)
-    for field, positions in by_field.items():
-        if len(positions) > 1:
-            parts = [conditions[position][field]["$elemMatch"] for position in positions]
-            joined[positions[0]] = {field: {"$elemMatch": _joined(parts)}}
-            for position in positions[1:]:
-                joined[position] = {}
-    return joined
-
-
-def _joined(parts: list[Filter]) -> Filter:
-    """One flat condition: the index takes no bounds from below an `$and`."""
-    merged: Filter = {}
-    choices: list[Filter] = []
-    for part in parts:
-        for name, condition in part.items():
-            if name == "$or":
-                choices.append({"$or": condition})
-            elif merged.get(name, {}).keys().isdisjoint(condition):
-                merged[name] = {**merged.get(name, {}), **condition}
-            else:
-                choices.append({name: condition})
-    return {**merged, "$and": choices} if choices else merged
-
-
 def _of_comparison(comparison: Comparison, terminology: Terminology) -> Filter:
     parameter, modifier, values = comparison.parameter, comparison.modifier, comparison.values
     if modifier == "missing":
         return _of_missing(parameter.field, {v.missing for v in values if isinstance(v, MissingValue)})
-    condition = _matches(parameter, parameter.field, modifier, values, terminology)
+    condition = _found_by(parameter, modifier, values, terminology)
     return {"$nor": [condition]} if modifier in _REVERSED else condition
+
+
+def _found_by(parameter: Parameter, modifier: str | None, values: Sequence[Value], terminology: Terminology) -> Filter:
+    """The condition on a parameter's own field, or on those of others whose indexes lead to its matches."""
+    if parameter.parts:
+        return either([_found_by(part, modifier, values, terminology) for part in parameter.parts])
+    condition = _matches(parameter, parameter.field, modifier, values, terminology)
+    if parameter.within is None:
+        return condition
+    wider = _matches(parameter, parameter.within, modifier, values, terminology)
+    return wider if _are_of_its_type(parameter, values) else all_of([wider, condition])
+
+
+def _are_of_its_type(parameter: Parameter, values: Sequence[Value]) -> bool:
+    """Whether these are local references that say the type: a wider parameter has them exactly where this one has."""
+    entries = [entry for v in values for entry in (v.entries if isinstance(v, ReferenceValue) else ("",))]
+    return all(entry.partition("/")[0] in parameter.targets for entry in entries)
 
 
 def _of_missing(field: str, wanted: set[bool]) -> Filter:
@@ -114,6 +93,17 @@ def _of_missing(field: str, wanted: set[bool]) -> Filter:
     if field.startswith("x."):
         return {field: {"$exists": exists}}
     return {} if exists else {"_id": {"$in": []}}  # every resource has an id and a moment
+
+
+def _of_part(terminology: Terminology) -> composite.Condition:
+    """The conditions in a composite: on a component's entries in it, and on the field of the parameter it is like."""
+
+    def condition(parameter: Parameter, field: str, values: Sequence[Value]) -> Filter:
+        if field == parameter.field:
+            return _found_by(parameter, None, values, terminology)
+        return _matches(parameter, field, None, values, terminology)
+
+    return condition
 
 
 def _matches(
@@ -131,6 +121,8 @@ def _matches(
         case "date":
             if field == "t":
                 return date.instant_condition(values)
+            if parameter.bare and field == parameter.field:
+                return date.bare_condition(field, values, parameter.longest_us)
             return date.condition(field, values, parameter.longest_us)
         case "number":
             return number.condition(field, values)
@@ -139,6 +131,6 @@ def _matches(
         case "uri":
             return uri.condition(field, modifier, values)
         case "composite":
-            return composite.condition(parameter, values, lambda p, f, v: _matches(p, f, None, v, terminology))
+            return composite.condition(parameter, values, _of_part(terminology))
         case other:
             raise AssertionError(f"no condition is made for parameters of type {other}")

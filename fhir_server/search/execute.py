@@ -24,6 +24,7 @@ from fhir_server.search.sort import (
     indexed_sort,
     is_always_present,
     order_of,
+    presence,
 )
 from fhir_server.search.types.conditions import Filter
 from profiles.terminology import Terminology
@@ -149,11 +150,10 @@ class _Query:
         if not (self.order.indexed if forward else self.order.reversible):
             return await self._computed(cursor, forward, limit)
         keys = self.order.keys
-        if not keys or is_always_present(keys[0], self.search.predicates):
+        if not keys or self.order.all_in_one or is_always_present(keys[0], self.search.predicates):
             return await self._found([self.conditions, *self._beyond(cursor)], forward, limit)
-        field = keys[0].parameter.field
-        present = [self.conditions, {field: {"$exists": True}}]
-        missing = [self.conditions, {field: {"$exists": False}}]
+        present = [self.conditions, presence(keys[0], present=True)]
+        missing = [self.conditions, presence(keys[0], present=False)]
         in_missing = cursor is not None and cursor.place.keys[0] is None
         first, second = (present, missing) if forward else (missing, present)
         if in_missing == forward:  # the second part has begun, or there is none

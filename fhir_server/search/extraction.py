@@ -31,17 +31,30 @@ def first_member(branch: Branch) -> str | None:
     return first.name if isinstance(first, Key) else None
 
 
-def simple_extract(branch: Branch, make: Make, codes: tuple[str, ...], *, merging: bool) -> Extract:
+def simple_extract(
+    branch: Branch, make: Make, codes: tuple[str, ...], bare: tuple[str, ...], *, merging: bool
+) -> Extract:
     """The extraction of values along one path for parameters that index them alike.
 
     Args:
         branch: The path.
         make: Makes the entries of one value.
         codes: The search parameters that the entries are for.
+        bare: Those that have no more than one entry, and have it as it is.
         merging: Whether another path leads to one of these parameters too.
     """
     put = _merge if merging else _set
     visit = _visit(branch)
+    everyone = (*codes, *bare)
+
+    def keep(main: list[Any], further: Further, entries: Entries) -> None:
+        if main:
+            put(entries, codes, "", main)
+            for code in bare:
+                entries.setdefault(code, main[0])
+        for suffix, others in further.items():
+            if others:
+                put(entries, everyone, suffix, others)
 
     def extract(resource: Resource, member: Any, entries: Entries) -> None:
         values: list[Any] = []
@@ -52,21 +65,13 @@ def simple_extract(branch: Branch, make: Make, codes: tuple[str, ...], *, mergin
         further: Further = {}
         for value in values:
             make(value, main, further)
-        if main:
-            put(entries, codes, "", main)
-        for suffix, others in further.items():
-            if others:
-                put(entries, codes, suffix, others)
+        keep(main, further, entries)
 
     def extract_one(resource: Resource, member: Any, entries: Entries) -> None:
         main: list[Any] = []
         further: Further = {}
         make(member, main, further)
-        if main:
-            put(entries, codes, "", main)
-        for suffix, others in further.items():
-            if others:
-                put(entries, codes, suffix, others)
+        keep(main, further, entries)
 
     match branch.steps:
         case (Key(_, False),):

@@ -26,6 +26,7 @@ from fhir_server.search.extraction import (
     simple_extract,
     special_extract,
 )
+from fhir_server.search.parameters import table_of
 from profiles.registry import Registry, SearchParameter
 from profiles.terminology import Terminology
 
@@ -62,7 +63,9 @@ class Indexer:
     def entries_of(self, resource: dict[str, Any]) -> dict[str, Any]:
         """The entries of a structurally valid resource, by search parameter code and, for some, `code:suffix`.
 
-        Every value is a list that is not empty (but for `near`, a bare point); a list may be shared by several codes
+        A value is a list that is not empty, or the bare entry of a parameter that can have but one: `near`, and a date
+        or a reference that no resource has twice (`Parameter.bare`). Lists are many keys in an index, and no two of
+        them go into one compound index; bare entries do, and have an order. Values may be shared by several codes
         and must not be changed. What cannot be indexed is passed over; a resource is stored all the same.
         """
         resource_type = resource["resourceType"]
@@ -79,6 +82,7 @@ class Indexer:
         return entries
 
     def _plan(self, resource_type: str) -> _Plan:
+        parameters = table_of(resource_type, self._registry).parameters
         paths = self._paths(resource_type)
         ways = Counter(code for path in paths for code in path.codes for _ in path.triggers or (None,))
         by_member: dict[str, list[Extract]] = {}
@@ -89,7 +93,9 @@ class Indexer:
             if path.make is not None and path.kind == "special":
                 extract = special_extract(path.branch, path.make, codes)
             elif path.make is not None:
-                extract = simple_extract(path.branch, path.make, codes, merging=merging)
+                bare = tuple(code for code in codes if parameters[code].bare)
+                listed = tuple(code for code in codes if not parameters[code].bare)
+                extract = simple_extract(path.branch, path.make, listed, bare, merging=merging)
             else:
                 extract = composite_extract(path.branch, path.components, codes, merging=merging)
             for trigger in path.triggers:

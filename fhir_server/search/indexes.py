@@ -1,9 +1,12 @@
 """The indexes of a type's collection: one for each search parameter, partial, so that absent entries cost nothing.
 
-All entries are arrays, and MongoDB refuses a document that has arrays in two fields of one compound index ("cannot
-index parallel arrays", also when each has one element). So there is no index for `patient` with `date` or `code`
-together: the planner takes the most selective one. Composites have none (their first component's index leads to them),
-neither have `:exact` (the normalized entries lead there) and `:text`.
+MongoDB refuses a document that has arrays in two fields of one compound index ("cannot index parallel arrays", also
+when each has one element), so there is none for two parameters whose entries are lists. A patient's reference and a
+date are bare entries, though: the types that charts read have compound indexes of those, with and without a code (see
+`search.charts`). The dates in them also stand for the documents without a date, which come last going down.
+
+No index have: composites (their first component's index leads to them), `:exact` (the normalized entries lead there),
+`:text`, and parameters that find what others find (`patient` of `subject`, `combo-code`: see `search.overlap`).
 
 Spec: https://hl7.org/fhir/R4/search.html
 """
@@ -11,10 +14,11 @@ Spec: https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from fhir_server.search.charts import CHARTS
 from fhir_server.search.parameters import table_of
 from fhir_server.search.query import Parameter
 from profiles.registry import Registry
@@ -37,10 +41,12 @@ def indexes_of(resource_type: str, registry: Registry) -> tuple[IndexSpec, ...]:
     """The indexes of a type's collection, the most needed first, at most 60."""
     parameters = list(table_of(resource_type, registry).parameters.values())
     specs = [IndexSpec("_lastUpdated", (("t", 1), ("_id", 1)))]
+    specs += _of_charts(resource_type)
     for parameter in parameters:
-        specs += _of_entries(parameter)
+        if parameter.within is None and not parameter.parts:
+            specs += _of_entries(parameter)
     specs += [_of_field(p.field + ":of-type", p.code + ":of-type") for p in parameters if p.identifies]
-    references = [p for p in parameters if p.type == "reference" and not p.canonical]
+    references = [p for p in parameters if p.type == "reference" and not p.canonical and p.within is None]
     specs += [_of_field(p.field + ":identifier", p.code + ":identifier") for p in references]
     return tuple(specs[:MOST])
 
@@ -53,9 +59,10 @@ def _of_entries(parameter: Parameter) -> Iterator[IndexSpec]:
         case "token" | "string" | "reference" | "uri":
             yield _of_field(field, code)
         case "date":
-            yield _of_pair(field, code, "s", "e")
+            span = _of_pair(field, code, "s", "e", bare=parameter.bare)
+            yield replace(span, partial=None) if parameter.charted else span
             if parameter.longest_us is None:  # "ends after": its starts may lie anywhere before
-                yield _of_pair(field, f"{code}:end", "e", "s")
+                yield _of_pair(field, f"{code}:end", "e", "s", bare=parameter.bare)
         case "number":
             yield _of_pair(field, code, "l", "h")
         case "quantity":
@@ -63,10 +70,23 @@ def _of_entries(parameter: Parameter) -> Iterator[IndexSpec]:
             yield _of_pair(field, f"{code}:canonical", "cu", "cl")
 
 
+def _of_charts(resource_type: str) -> Iterator[IndexSpec]:
+    chart = CHARTS.get(resource_type)
+    if chart is None:
+        return
+    ways: list[tuple[str, ...]] = [(chart.patient, date) for date in chart.dates]
+    ways += [(chart.patient, token, chart.dates[0]) for token in chart.tokens]
+    for way in ways:
+        *equal, date = [f"x.{code}" for code in way]
+        keys = (*((field, 1) for field in equal), (f"{date}.s", -1), (f"{date}.e", -1), ("_id", -1))
+        yield IndexSpec("+".join(way), keys, {field: {"$exists": True} for field in equal})
+
+
 def _of_field(field: str, name: str) -> IndexSpec:
     return IndexSpec(name, ((field, 1), ("_id", 1)), {field: {"$exists": True}})
 
 
-def _of_pair(field: str, name: str, first: str, second: str) -> IndexSpec:
+def _of_pair(field: str, name: str, first: str, second: str, *, bare: bool = False) -> IndexSpec:
+    """Of a list, whoever asks for an entry names the list; of a bare entry, its ends."""
     keys = ((f"{field}.{first}", 1), (f"{field}.{second}", 1), ("_id", 1))
-    return IndexSpec(name, keys, {field: {"$exists": True}})
+    return IndexSpec(name, keys, {keys[0][0] if bare else field: {"$exists": True}})

@@ -11,7 +11,9 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from fhir_server.model.errors import InvalidError, Issue
+from fhir_server.search.charts import is_charted
 from fhir_server.search.components import components_of
+from fhir_server.search.overlap import with_overlaps
 from fhir_server.search.query import Parameter
 from profiles.registry import Element, Registry, SearchParameter
 
@@ -54,6 +56,7 @@ class ParameterTable:
             for code, d in definitions.items()
             if d.type in MODIFIERS and d.type != "composite" and d.expression
         }
+        plain = with_overlaps(plain, definitions, resource_type)
         self.parameters: dict[str, Parameter] = dict(plain)
         for code, definition in definitions.items():
             if definition.type != "composite":
@@ -139,6 +142,8 @@ def _parameter_of(definition: SearchParameter, resource_type: str, registry: Reg
     if definition.type == "reference":
         allowed = {t for element, only in elements for t in _targets_of(element, only, registry)}
         targets = tuple(t for t in definition.target if t in allowed) or definition.target or registry.resource_types
+    single = len({path[-1].path for path, _ in found}) == 1 and all(e.max == 1 for path, _ in found for e in path)
+    bare = single and definition.code not in FIELDS and (definition.type == "date" or codes == {"Reference"})
     return Parameter(
         code=definition.code,
         type=definition.type,
@@ -147,7 +152,9 @@ def _parameter_of(definition: SearchParameter, resource_type: str, registry: Reg
         canonical="canonical" in codes and "Reference" not in codes,
         identifies="Identifier" in codes,
         longest_us=_longest_us(codes) if definition.type == "date" else None,
-        single=len({path[-1].path for path, _ in found}) == 1 and all(e.max == 1 for path, _ in found for e in path),
+        single=single,
+        bare=bare and definition.type in ("date", "reference"),
+        charted=bare and is_charted(resource_type, definition.code),
     )
 
 

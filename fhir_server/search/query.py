@@ -34,6 +34,10 @@ class Parameter:
         identifies: whether the elements hold Identifiers
         single: whether a resource can have no more than one value of it
         longest_us: of a date, the longest span that one value can be; None where a Period has no limit
+        bare: whether its one entry is kept as it is, not in an array (see `search.index`)
+        charted: of a date, whether its index holds the documents without a value too (see `search.charts`)
+        within: of a reference, the field of the parameter that has all its entries, and others (see `search.overlap`)
+        parts: the parameters whose entries together are all of this one's, and no others
     """
 
     code: str
@@ -46,6 +50,10 @@ class Parameter:
     identifies: bool = False
     single: bool = False
     longest_us: int | None = None
+    bare: bool = False
+    charted: bool = False
+    within: str | None = None
+    parts: tuple[Parameter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ An order by one parameter, walked forward, is one that an index has: MongoDB, to
 the highest going down. Walked backward it would take the other one, so that serves only where there is but one. Any
 other order is computed: the keys of all matches, of which the first few are kept.
 
+Bare entries (dates and references of which a resource has but one) have their order in both directions. What has none
+comes last going down in MongoDB too: there the order needs no second part for it, where an index holds all documents.
+
 Spec: https://hl7.org/fhir/R4/search.html#sort
 """
 
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from fhir_server.model.dates import OPEN_START_US
 from fhir_server.search.compile import asks_for_entry
 from fhir_server.search.query import Comparison, Predicate, SortKey
 from fhir_server.search.types.conditions import Filter
@@ -51,8 +55,14 @@ class Order:
     def reversible(self) -> bool:
         """Whether an index has this order and its reverse, which it has where no document has two values."""
         return self.indexed and all(
-            key.parameter.field == "t" or (key.parameter.single and _ends(key) is not None) for key in self.keys
+            key.parameter.field == "t" or key.parameter.bare or (key.parameter.single and _ends(key) is not None)
+            for key in self.keys
         )
+
+    @property
+    def all_in_one(self) -> bool:
+        """Whether one walk along an index shows those with a value, and then those without."""
+        return self.indexed and any(key.descending and key.parameter.charted for key in self.keys)
 
     @property
     def indexed(self) -> bool:
@@ -78,6 +88,14 @@ def is_always_present(key: SortKey, predicates: Iterable[Predicate]) -> bool:
     """Whether every match of these predicates has a value to be sorted by."""
     field = key.parameter.field
     return not field.startswith("x.") or any(_asks_for(p, field) for p in predicates)
+
+
+def presence(key: SortKey, *, present: bool) -> Filter:
+    """The condition that a document has a value to be sorted by, or that it has none."""
+    parameter = key.parameter
+    if parameter.bare and parameter.type == "date":
+        return {f"{parameter.field}.s": {"$gte": OPEN_START_US} if present else None}
+    return {parameter.field: {"$exists": present}}
 
 
 def _asks_for(predicate: Predicate, field: str) -> bool:
@@ -115,6 +133,8 @@ def indexed_key(order: Order, document: dict[str, Any]) -> tuple[KeyValue, ...]:
     if not entries:
         return (None,)
     ends = _ends(key)
+    if key.parameter.bare:
+        return (_plain(entries if ends is None else (entries[ends[0]], entries[ends[1]])),)
     values = entries if ends is None else [(entry[ends[0]], entry[ends[1]]) for entry in entries]
     return (_plain(max(values) if key.descending else min(values)),)
 
@@ -130,10 +150,17 @@ def beyond_indexed(order: Order, place: Place, *, forward: bool, inclusive: bool
     """The conditions that keep what comes after a place (or, not forward, before it) in an order that an index has."""
     up = order.id_descending != forward
     beyond_id: Filter = {"_id": {_operator(up, inclusive): place.id}}
-    if not order.keys or place.keys[0] is None:
+    if not order.keys:
         return [beyond_id]
     key, value = order.keys[0], place.keys[0]
     field = key.parameter.field
+    if value is None:
+        if not order.all_in_one:
+            return [beyond_id]
+        missing = presence(key, present=False)
+        return [{"$nor": [{**missing, "_id": {_before(up, inclusive): place.id}}]}] if up else [missing, beyond_id]
+    if key.parameter.bare:
+        return _beyond_bare(field, value, place.id, up=up, inclusive=inclusive)
     here, further, back = ("$gte", "$gt", "$lt") if up else ("$lte", "$lt", "$gt")
     if field == "t":  # one number: the first condition bounds the index, the second parts the ties
         return [{"t": {here: value}}, {"$or": [{"t": {further: value}}, beyond_id]}]
@@ -151,8 +178,24 @@ def beyond_indexed(order: Order, place: Place, *, forward: bool, inclusive: bool
     ]
 
 
+def _beyond_bare(field: str, value: KeyValue, place_id: str, *, up: bool, inclusive: bool) -> list[Filter]:
+    """A range for the index to walk, without what stands in it before the place; documents without a value stay."""
+    before_id = {"_id": {_before(up, inclusive): place_id}}
+    back = "$lt" if up else "$gt"
+    if not isinstance(value, tuple):
+        return [{field: {"$gte": value} if up else {"$not": {"$gt": value}}}, {"$nor": [{field: value, **before_id}]}]
+    first, second = value
+    start, end = f"{field}.s", f"{field}.e"
+    nearer: list[Filter] = [{start: first, end: {back: second}}, {start: first, end: second, **before_id}]
+    return [{start: {"$gte": first} if up else {"$not": {"$gt": first}}}, {"$nor": nearer}]
+
+
 def _operator(up: bool, inclusive: bool) -> str:
     return ("$gte" if up else "$lte") if inclusive else ("$gt" if up else "$lt")
+
+
+def _before(up: bool, inclusive: bool) -> str:
+    return _operator(not up, not inclusive)
 
 
 # --- any order, computed ----------------------------------------------------------------------------------------------
@@ -186,6 +229,9 @@ def _expression(key: SortKey) -> dict[str, Any] | str:
         return path
     fold = "$max" if key.descending else "$min"
     ends = _ends(key)
+    if ends is not None and key.parameter.bare:
+        whole = {"a": f"{path}.{ends[0]}", "b": f"{path}.{ends[1]}"}
+        return {"$cond": [{"$lte": [whole["a"], None]}, None, whole]}
     if ends is not None:
         pair = {"a": f"$$this.{ends[0]}", "b": f"$$this.{ends[1]}"}
         return {fold: {"$map": {"input": path, "in": pair}}}

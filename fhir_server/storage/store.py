@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from fhir_server.model.errors import ConflictError, FhirError
+from fhir_server.model.errors import ConflictError, FhirError, UnavailableError
 from fhir_server.storage.database import DURABLE, Client, database_of, translated
 from fhir_server.storage.document import (
     DUPLICATE_KEY,
@@ -37,6 +37,9 @@ LOCK_LITTER_AFTER_S = 3600
 
 #: Acknowledged by the primary, not awaited in the journal: what follows it in the oplog is awaited.
 ORDERED = WriteConcern(w=1, j=False)
+
+#: MongoDB's code for entries that do not fit a compound index.
+PARALLEL_ARRAYS = 171
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]
@@ -127,16 +130,24 @@ class Store:
                     or (spec.partial or {}) != found.get("partialFilterExpression", {})
                 ):
                     await collection.drop_index(name)
-            await collection.create_indexes(
-                [
-                    IndexModel(
-                        list(spec.keys),
-                        name=name,
-                        **({"partialFilterExpression": dict(spec.partial)} if spec.partial else {}),
-                    )
-                    for name, spec in wanted.items()
-                ]
-            )
+            models = [
+                IndexModel(
+                    list(spec.keys),
+                    name=name,
+                    **({"partialFilterExpression": dict(spec.partial)} if spec.partial else {}),
+                )
+                for name, spec in wanted.items()
+            ]
+            try:
+                await collection.create_indexes(models)
+            except OperationFailure as error:
+                if error.code != PARALLEL_ARRAYS:
+                    raise
+                raise UnavailableError(
+                    f"The search index of {resource_type} was made by another version of this server: "
+                    "stop the server and run `healthsphere reindex`.",
+                    key="HS-STORE-REINDEX",
+                ) from error
 
     async def collections(self) -> list[str]:
         """The resource types that have a collection, sorted."""

@@ -115,15 +115,20 @@ class Library:
         sort: Sequence[tuple[str, int]],
         limit: int,
         fields: Mapping[str, Any],
+        shared: bool = False,
     ) -> list[dict[str, Any]]:
         self.commands.append("find")
         return list(self.database[resource_type].find(filter, fields, sort=list(sort), limit=limit))
 
-    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    async def aggregate(
+        self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
+    ) -> list[dict[str, Any]]:
         self.commands.append("aggregate")
         return list(self.database[resource_type].aggregate(list(pipeline)))
 
-    async def count(self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None) -> int:
+    async def count(
+        self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
+    ) -> int:
         self.commands.append("count")
         return self.database[resource_type].count_documents(filter, **({"limit": limit} if limit else {}))
 

@@ -37,6 +37,7 @@ class Thing:
     """What a resource says, before any index."""
 
     codes: list[tuple[str, str]] = field(default_factory=list)
+    parts: list[tuple[str, str]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     subjects: list[str] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
@@ -77,9 +78,11 @@ def document(number: int, thing: Thing) -> dict[str, Any]:
         x["value-string"] = [plain(n) for n in thing.names]
         x["value-string:exact"] = thing.names
     if thing.subjects:
-        x["subject"] = thing.subjects
+        x["subject"] = thing.subjects[0]
+        if thing.subjects[0].startswith("Patient/"):
+            x["patient"] = thing.subjects[0]
     if thing.spans:
-        x["date"] = [{"s": s, "e": e} for s, e in thing.spans]
+        x["date"] = {"s": thing.spans[0][0], "e": thing.spans[0][1]}
     if thing.quantities:
         x["value-quantity"] = [quantity(*q) for q in thing.quantities]
     if thing.pairs:
@@ -88,6 +91,10 @@ def document(number: int, thing: Thing) -> dict[str, Any]:
         ]
         x["code"] = x.get("code", []) + [e for p in x["code-value-quantity"] for e in p["0"]]
         thing.codes += [code for code, _ in thing.pairs]
+    if thing.parts:
+        x["component-code"] = [e for s, c in thing.parts for e in (f"={c.lower()}", f"{s}|{fold(s, c)}")]
+    if combined := x.get("code", []) + x.get("component-code", []):
+        x["combo-code"] = combined
     return {"_id": f"{number:04}", "v": 1, "t": 1_000_000 * number, "r": b"{}", "x": x}
 
 
@@ -116,8 +123,10 @@ def thing(chance: random.Random) -> Thing:
     code = lambda: (chance.choice(SYSTEMS), chance.choice(CODES))  # noqa: E731
     return Thing(
         codes=[code() for _ in range(chance.choice([0, 1, 2]))],
+        parts=[code() for _ in range(chance.choice([0, 0, 1, 2]))],
         names=some(chance, WORDS),
-        subjects=some(chance, [f"{t}/{i}" for t in ("Patient", "Group") for i in IDS]),
+        # Observation.subject is 0..1
+        subjects=some(chance, [f"{t}/{i}" for t in ("Patient", "Group") for i in IDS], most=1),
         spans=[when() for _ in range(chance.choice([0, 1, 1]))],  # Observation.effective[x] is 0..1
         dues=[when() for _ in range(chance.choice([0, 1, 2, 3]))],
         quantities=[numbers() for _ in range(chance.choice([0, 1, 1, 2]))],
@@ -180,12 +189,15 @@ def criteria(draw: st.DrawFn) -> tuple[str, str, Any]:
         }[modifier]
         return f"value-string{modifier}", word, test
     if kind == "reference":
-        name, text = draw(st.sampled_from(["subject", "subject:Patient"])), draw(st.sampled_from(IDS))
+        names = st.sampled_from(["subject", "subject:Patient", "patient", "patient:Patient"])
+        name, text = draw(names), draw(st.sampled_from(IDS))
         if draw(st.booleans()):
             entries = [f"Patient/{text}"]
             text = f"http://me/fhir/Patient/{text}/_history/4"
+        elif name == "patient" and draw(st.booleans()):
+            entries, text = [], f"Group/{text}"
         else:
-            types = ("Patient",) if name.endswith("Patient") else ("Group", "Device", "Patient", "Location")
+            types = ("Patient",) if name.lower().endswith("patient") else ("Group", "Device", "Patient", "Location")
             entries = [f"{t}/{text}" for t in types]
         return name, text, lambda t: any(e in t.subjects for e in entries)
     if kind == "date":
@@ -231,12 +243,13 @@ def tokens(draw: st.DrawFn) -> tuple[str, str, Any]:
         )
     )
     texts = [(f"{s}|" if s is not None else "") + (escaped(c) if c is not None else "") for s, c in wanted]
-    negated = draw(st.booleans())
+    negated, combined = draw(st.booleans()), draw(st.booleans())
 
     def test(t: Thing) -> bool:
-        return negated != any(has_code(code, s, c) for code in t.codes for s, c in wanted)
+        codes = t.codes + t.parts if combined else t.codes
+        return negated != any(has_code(code, s, c) for code in codes for s, c in wanted)
 
-    return "code:not" if negated else "code", ",".join(texts), test
+    return f"{'combo-' if combined else ''}code{':not' if negated else ''}", ",".join(texts), test
 
 
 @pytest.fixture(scope="module")

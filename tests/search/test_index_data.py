@@ -15,6 +15,7 @@ import pytest
 from fhir_server.model.codec import decode
 from fhir_server.search.components import components_of
 from fhir_server.search.index import Indexer
+from fhir_server.search.parameters import table_of
 from profiles.registry import SearchParameter, registry
 from profiles.terminology import terminology
 
@@ -85,6 +86,9 @@ def check(resource: dict[str, Any]) -> int:
         assert suffix in ("", "text", "exact", "of-type", "identifier")
         if parameters[code].type == "special":
             assert found["type"] == "Point"
+            continue
+        if not suffix and table_of(resource["resourceType"], registry()).parameters[code].bare:
+            assert is_plausible(parameters[code], found)
             continue
         assert isinstance(found, list)
         assert found

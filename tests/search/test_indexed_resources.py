@@ -110,6 +110,8 @@ def stored(library: Any) -> None:
         ("Observation", "code:text", "zuck", True),
         ("Observation", "code:text", "glucose", True),
         ("Observation", "patient", "p1", True),
+        ("Observation", "patient", "Group/p1", False),
+        ("Observation", "patient", "http://elsewhere.example/Patient/p1", False),
         ("Observation", "subject:Patient", f"{BASE}Patient/p1/_history/2", True),
         ("Observation", "date", "2020-01", True),
         ("Observation", "date", "2020-01-15", False),

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from pymongo.errors import OperationFailure
 
+from fhir_server.search.charts import CHARTS
 from fhir_server.search.compile import filter_of
 from fhir_server.search.execute import page_of
 from fhir_server.search.indexes import MOST, indexes_of
+from fhir_server.search.parameters import table_of
 from fhir_server.search.parse import parse
 from profiles.registry import registry
 from profiles.terminology import terminology
@@ -42,6 +44,23 @@ def test_identifiers_and_references_have_indexes_for_their_modifiers_and_composi
     assert not any(name.startswith("code-value") or name.endswith((":exact", ":text")) for name in names)
 
 
+def test_every_chart_is_of_one_reference_and_bare_dates() -> None:
+    for resource_type, chart in CHARTS.items():
+        parameters = table_of(resource_type, registry()).parameters
+        assert parameters[chart.patient].type == "reference"
+        assert parameters[chart.patient].within is None
+        assert parameters["patient"].within in (None, parameters[chart.patient].field)
+        assert all(parameters[date].bare and parameters[date].charted for date in chart.dates)
+        assert all(parameters[token].type == "token" for token in chart.tokens)
+        assert parameters[chart.patient].bare or not chart.tokens  # two lists cannot share an index
+
+
+def test_what_others_find_together_has_no_index_of_its_own() -> None:
+    names = {s.name for s in indexes_of("Observation", registry())}
+    assert {"code", "component-code", "subject", "subject:identifier"} <= names
+    assert not any(name.startswith(("combo-", "patient")) for name in names)
+
+
 def document(number: int, chance: random.Random) -> dict[str, Any]:
     code, patient = f"c{chance.randrange(50)}", f"Patient/{chance.randrange(200)}"
     start, value = 10**12 * chance.randrange(1_400, 1_600), Decimal(chance.randrange(5000)) / 10
@@ -54,11 +73,11 @@ def document(number: int, chance: random.Random) -> dict[str, Any]:
         "r": b"{}",
         "x": {
             "code": codes,
-            "patient": [patient],
-            "subject": [patient],
+            "patient": patient,
+            "subject": patient,
             "identifier": [f"={number}", f"http://x|{number}"],
             "identifier:of-type": [f"s|MR|{number}"],
-            "date": [{"s": start, "e": start + 1_000_000}],
+            "date": {"s": start, "e": start + 1_000_000},
             "value-quantity": [quantity],
             "value-string": [f"word{chance.randrange(500)}"],
             "code-value-quantity": [{"0": codes, "1": [quantity]}],
@@ -81,20 +100,25 @@ class Explaining:
         sort: Sequence[tuple[str, int]],
         limit: int,
         fields: Mapping[str, Any],
+        shared: bool = False,
     ) -> list[dict[str, Any]]:
         database = self._library.database
         command = {"find": resource_type, "filter": filter, "sort": dict(sort), "limit": limit, "projection": fields}
         self.plan = database.command("explain", command, codec_options=database.codec_options)["queryPlanner"]
         return list(await self._library.find(resource_type, filter, sort=sort, limit=limit, fields=fields))
 
-    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    async def aggregate(
+        self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
+    ) -> list[dict[str, Any]]:
         database = self._library.database
         command = {"aggregate": resource_type, "pipeline": pipeline, "cursor": {}}
         told = database.command("explain", command, codec_options=database.codec_options)
         self.plan = told["stages"][0]["$cursor"]["queryPlanner"] if "stages" in told else told["queryPlanner"]
         return list(await self._library.aggregate(resource_type, pipeline))
 
-    async def count(self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None) -> int:
+    async def count(
+        self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
+    ) -> int:
         return int(await self._library.count(resource_type, filter, limit))
 
     async def estimate(self, resource_type: str) -> int:
@@ -125,10 +149,19 @@ PATIENT, CODE = ("patient", "Patient/5"), ("code", "http://loinc.org|c7")
         ([("identifier:of-type", "s|MR|7")], {"identifier:of-type"}, True),
         ([CODE], {"code"}, True),
         ([("code", "c7,c8")], {"code"}, True),
-        ([PATIENT], {"patient"}, True),
+        ([PATIENT], {"subject"}, True),
         ([("subject", "Patient/5")], {"subject"}, True),
-        ([PATIENT, CODE, ("date", "ge2018")], {"patient"}, True),
-        ([PATIENT, ("_sort", "-date")], {"patient"}, False),
+        ([("patient", "http://elsewhere.example/Patient/5")], {"subject"}, True),
+        ([("combo-code", "c7")], {"code", "component-code"}, True),
+        ([("combo-code-value-quantity", "c7$gt5")], {"code", "component-code"}, True),
+        ([PATIENT, CODE, ("date", "ge2018"), ("_sort", "-date")], {"subject+code+date"}, True),
+        ([PATIENT, CODE, ("_sort", "-date")], {"subject+code+date"}, True),
+        ([PATIENT, CODE, ("_sort", "date")], {"subject+code+date"}, True),
+        ([PATIENT, ("category", "c1"), ("_sort", "-date")], {"subject+category+date"}, True),
+        ([PATIENT, ("code", "c7,c8"), ("_sort", "-date")], {"subject+code+date"}, True),
+        ([PATIENT, ("_sort", "-date")], {"subject+date"}, True),
+        ([("patient", "Patient/5,Patient/6"), ("_sort", "-date")], {"subject+date"}, True),
+        ([PATIENT, ("date", "ge2018"), ("date", "lt2019"), ("_sort", "-date")], {"subject+date"}, True),
         ([("_sort", "-date")], {"date"}, True),
         ([("_sort", "date")], {"date"}, True),
         ([("_sort", "code")], {"code"}, True),
@@ -153,17 +186,17 @@ def test_the_usual_searches_are_answered_by_an_index(
         assert "SORT" not in {stage for stage, _ in plan}
 
 
-def test_two_entry_fields_cannot_share_an_index_which_is_why_there_are_no_compound_ones(
+def test_two_lists_cannot_share_an_index_which_is_why_charts_need_bare_entries(
     explaining: Explaining, library: Any
 ) -> None:
     with pytest.raises(OperationFailure, match="parallel arrays"):
-        library.database["Observation"].create_index([("x.patient", 1), ("x.code", 1)])
+        library.database["Observation"].create_index([("x.identifier", 1), ("x.code", 1)])
 
 
 def test_a_day_of_appointments_is_one_short_walk_along_the_index_of_their_starts(library: Any) -> None:
     hour_us, day_us = 3_600 * 10**6, 86_400 * 10**6
     starts = [1_577_836_800 * 10**6 + i * hour_us for i in range(3000)]
-    rows = [{"_id": f"{s}", "v": 1, "t": 0, "x": {"date": [{"s": s, "e": s + 10**6}]}} for s in starts]
+    rows = [{"_id": f"{s}", "v": 1, "t": 0, "x": {"date": {"s": s, "e": s + 10**6}}} for s in starts]
     library.fill("Appointment", rows)
     pairs = [("date", "ge2020-03-01"), ("date", "lt2020-03-02")]
     search = parse("Appointment", pairs, registry(), strict=True, default_count=100, max_count=100)

@@ -9,6 +9,7 @@ import asyncio
 import random
 from base64 import urlsafe_b64encode
 from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -28,7 +29,7 @@ from profiles.terminology import terminology
 TYPE = "Observation"
 SORTS = [
     "", "_id", "-_id", "_lastUpdated", "-_lastUpdated", "date", "-date", "code", "-code", "value-quantity",
-    "-value-quantity", "value-string", "-value-string", "subject", "date,-code", "-code,value-string,-_id",
+    "-value-quantity", "value-string", "-value-string", "subject", "-subject", "date,-code", "-code,value-string,-_id",
     "component-value-quantity", "-component-value-quantity", "date,-_id", "-_lastUpdated,date",
     "value-quantity,-date,code",
 ]  # fmt: skip
@@ -37,8 +38,8 @@ SORTS = [
 def document(number: int, chance: random.Random) -> dict[str, Any]:
     x: dict[str, Any] = {"status": ["=final", "|final"]}
     if chance.random() < 0.8:
-        starts = [chance.randrange(5) * 10**15 for _ in range(1)]  # Observation.effective[x] is 0..1
-        x["date"] = [{"s": s, "e": s + chance.choice([10, 20])} for s in starts]
+        start = chance.randrange(5) * 10**15
+        x["date"] = {"s": start, "e": start + chance.choice([10, 20])}
     if chance.random() < 0.7:
         codes = [chance.choice("abc") for _ in range(chance.choice([1, 2]))]
         x["code"] = [e for c in codes for e in (f"={c}", f"http://z{'x' if c == 'a' else 'a'}.org|{c}")]
@@ -52,7 +53,7 @@ def document(number: int, chance: random.Random) -> dict[str, Any]:
             chance.choice(["ä", "b", "bc", "\U0001f600", "\uffee"]) for _ in range(chance.choice([1, 2]))
         ]
     if chance.random() < 0.9:
-        x["subject"] = [f"Patient/{chance.randrange(3)}"]
+        x["subject"] = x["patient"] = f"Patient/{chance.randrange(3)}"
     return {"_id": f"{number:05}", "v": 1, "t": chance.randrange(20) * 10**14, "r": b"{}", "x": x}
 
 
@@ -85,6 +86,8 @@ def naive_order(documents: list[dict[str, Any]], sort: str) -> list[str]:
             if code == "_lastUpdated":
                 return row["t"]
             values = row["x"].get(code, [])
+            if code in ("date", "subject"):
+                values = [values] if values else []
             if code == "date":
                 values = [(v["s"], v["e"]) for v in values]
             elif code.endswith("value-quantity"):
@@ -119,6 +122,30 @@ def test_pages_forward_and_backward_show_every_row_once_in_the_order_of_the_spec
         last = page(library, pairs, last.previous)
         backward.append([row["_id"] for row in last.rows])
         assert last.next is not None
+    assert backward[::-1] == pages
+
+
+@pytest.mark.parametrize("sort", ["date", "-date", "date,-code"])
+@pytest.mark.parametrize("code", ["", "a", "http://zx.org|a", "b,c"])
+@pytest.mark.parametrize("since", ["", "ge1980", "lt1990"])
+def test_pages_of_a_chart_are_those_of_the_patient_in_both_directions(
+    library: Any, documents: list[dict[str, Any]], sort: str, code: str, since: str
+) -> None:
+    pairs = [("patient", "1"), ("_sort", sort), ("_count", "3")]
+    pairs += ([("code", code)] if code else []) + ([("date", since)] if since else [])
+    wanted = {c if "|" in c else f"={c}" for c in code.split(",") if c}
+    year_us = 1_000_000 * int(datetime(int(since[2:] or 1970), 1, 1, tzinfo=UTC).timestamp())
+
+    def matches(x: dict[str, Any]) -> bool:
+        in_time = not since or ("date" in x and (x["date"]["s"] >= year_us) == since.startswith("ge"))
+        return x.get("subject") == "Patient/1" and (not code or bool(wanted & {*x.get("code", [])})) and in_time
+
+    pages, last = walk(library, pairs)
+    assert [i for p in pages for i in p] == naive_order([d for d in documents if matches(d["x"])], sort)
+    backward = [pages[-1]]
+    while last.previous:
+        last = page(library, pairs, last.previous)
+        backward.append([row["_id"] for row in last.rows])
     assert backward[::-1] == pages
 
 

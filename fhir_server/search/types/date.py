@@ -22,10 +22,9 @@ Spec: https://hl7.org/fhir/R4/search.html#date, https://hl7.org/fhir/R4/search.h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from fhir_server.model.clock import now_us
-from fhir_server.model.dates import interval_of
+from fhir_server.model.dates import OPEN_START_US, interval_of
 from fhir_server.model.errors import InvalidError
 from fhir_server.search.query import DateValue, Value
 from fhir_server.search.types.conditions import Filter, either, malformed
@@ -61,37 +60,47 @@ def parse_value(name: str, text: str) -> DateValue:
 def condition(field: str, values: Sequence[Value], longest_us: int | None = None) -> Filter:
     """A span among the entries of a field, none longer than `longest_us`, matches one of the values."""
     spans = [v for v in values if isinstance(v, DateValue)]
-    return either([{field: {"$elemMatch": _bounded(_of_span(v), longest_us)}} for v in spans])
+    return either([{field: {"$elemMatch": _bounded(_of_span(v, "s", "e"), "s", "e", longest_us)}} for v in spans])
 
 
-def _bounded(match: dict[str, Any], longest_us: int | None) -> dict[str, Any]:
+def bare_condition(field: str, values: Sequence[Value], longest_us: int | None = None) -> Filter:
+    """The one span that a field holds, not in an array, matches one of the values."""
+    start, end = f"{field}.s", f"{field}.e"
+    spans = [v for v in values if isinstance(v, DateValue)]
+    matches = [_bounded(_of_span(v, start, end), start, end, longest_us) for v in spans]
+    # Said of every start, it tells the planner that an index of the documents that have one holds all matches.
+    return either([{**match, start: {"$gte": OPEN_START_US, **match.get(start, {})}} for match in matches])
+
+
+def _bounded(match: Filter, start: str, end: str, longest_us: int | None) -> Filter:
     """Say what follows for the start from a condition on the end, so that an index over starts has a range to walk."""
-    if longest_us is not None and "s" not in match and "e" in match:
-        return {"s": {"$gt": match["e"]["$gt"] - longest_us}, **match}
+    if longest_us is not None and start not in match and end in match:
+        return {start: {"$gt": match[end]["$gt"] - longest_us}, **match}
     return match
 
 
-def _of_span(value: DateValue) -> dict[str, Any]:
+def _of_span(value: DateValue, start: str, end: str) -> Filter:
+    """The table; its rows that are alternatives exclude what meets neither, for which no plans are tried out."""
     low, high = value.start_us, value.end_us
     match value.prefix:
         case "eq":  # that s < hi follows from e <= hi; said, it closes the range that the index walks
-            return {"s": {"$gte": low, "$lt": high}, "e": {"$lte": high}}
+            return {start: {"$gte": low, "$lt": high}, end: {"$lte": high}}
         case "ne":
-            return {"$or": [{"s": {"$lt": low}}, {"e": {"$gt": high}}]}
+            return {"$nor": [{start: {"$gte": low}, end: {"$lte": high}}]}
         case "gt":
-            return {"e": {"$gt": high}}
+            return {end: {"$gt": high}}
         case "lt":
-            return {"s": {"$lt": low}}
+            return {start: {"$lt": low}}
         case "ge":
-            return {"e": {"$gt": low}, "$or": [{"s": {"$gte": low}}, {"e": {"$gt": high}}]}
+            return {end: {"$gt": low}, "$nor": [{start: {"$lt": low}, end: {"$lte": high}}]}
         case "le":
-            return {"s": {"$lt": high}, "$or": [{"s": {"$lt": low}}, {"e": {"$lte": high}}]}
+            return {start: {"$lt": high}, "$nor": [{start: {"$gte": low}, end: {"$gt": high}}]}
         case "sa":
-            return {"s": {"$gte": high}}
+            return {start: {"$gte": high}}
         case "eb":
-            return {"s": {"$lt": low}, "e": {"$lte": low}}
+            return {start: {"$lt": low}, end: {"$lte": low}}
         case "ap":
-            return {"s": {"$lt": high}, "e": {"$gt": low}}
+            return {start: {"$lt": high}, end: {"$gt": low}}
 
 
 def instant_condition(values: Sequence[Value]) -> Filter:
