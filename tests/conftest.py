@@ -57,6 +57,7 @@ SHARED_MONGO = pytest.StashKey[_SharedMongo]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SHARED_MONGO] = _SharedMongo()
+    os.environ["COLUMNS"] = "200"  # rich reads it once; a narrow terminal would fold what tests look for
     for name in [name for name in os.environ if name.startswith("HEALTHSPHERE_") and name != "HEALTHSPHERE_TEST_DATA"]:
         del os.environ[name]  # the settings of the person who runs the tests are none of the tests' business
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from schemathesis.generation import GenerationMode
 
 from fhir_server.interactions.capabilities import capability_statement
+from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE
 from profiles.registry import registry
 
@@ -71,7 +72,7 @@ PREFER = parameter("header", "Prefer", {"enum": ["return=minimal", "return=repre
 @cache
 def description() -> Any:
     """What the CapabilityStatement says of a few types, as OpenAPI."""
-    statement = capability_statement(registry(), TABLE, "http://test/fhir", "full")
+    statement = capability_statement(registry(), TABLE, OPERATIONS, "http://test/fhir", "full")
     answers = {"default": {"description": "any"}}
 
     def operation(*parameters: Json, body: bool = False) -> Json:
