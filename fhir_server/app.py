@@ -14,63 +14,92 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fhir_server.http.fhir import FhirApplication
+from fhir_server.http.limits import RequestLimits
 from fhir_server.http.pages import pages
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
+from fhir_server.jobs.jobs import JOBS, Jobs
 from fhir_server.model.clock import http_date_of, now_us
+from fhir_server.repository.definitions import Definitions
+from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.reindex import Progress, reindex_all
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
+from fhir_server.search.bounds import Bounds
 from fhir_server.search.index import Indexer
 from fhir_server.search.indexes import indexes_of
 from fhir_server.search.ucum import canonical
+from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings
 from fhir_server.storage.database import connect
 from fhir_server.storage.store import Store
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
-from profiles.registry import registry
+from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from smart_auth.operator_token import OperatorToken, load_or_create
 
 MOUNT = "/fhir"
 
 #: What a web page of another origin may read of an answer.
-EXPOSED_HEADERS = ("ETag", "Last-Modified", "Location", "Content-Location", "X-Request-Id", "WWW-Authenticate")
+EXPOSED_HEADERS = (
+    "ETag",
+    "Last-Modified",
+    "Link",
+    "Location",
+    "Content-Location",
+    "X-Request-Id",
+    "WWW-Authenticate",
+    "Accept-Ranges",
+    "Content-Range",
+    "Repr-Digest",
+    "X-Security-Context",
+    "Retry-After",
+)
 
 #: Pages that this machine serves.
 LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
-#: No query of a client takes longer than this in the database.
-MAX_QUERY_MS = 60_000
+
+def definitions_of(settings: Settings) -> Registry:
+    """The definitions of FHIR, to which this server adds its own."""
+    known = registry().copy()
+    known.full_text = {"off": (), "narrative": (TEXT,), "all": (TEXT, CONTENT)}[settings.text_search]
+    return known
 
 
-def store_of(settings: Settings) -> tuple[Store, Callable[[], Any]]:
+def store_of(settings: Settings, definitions: Registry) -> tuple[Store, Callable[[], Any]]:
     """The store that the settings name, and how to close its connection."""
     assert settings.mongodb_uri is not None, "`serve` has put the address of a MongoDB into the settings"
     client = connect(settings.mongodb_uri.get_secret_value())
     store = Store(
         client,
         settings.mongodb_database,
-        partial(indexes_of, registry=registry()),
-        max_time_ms=MAX_QUERY_MS,
+        partial(indexes_of, registry=definitions),
+        max_time_ms=settings.query_time_ms,
     )
     return store, client.close
 
 
-def indexer_of(settings: Settings) -> Indexer:
-    return Indexer(registry(), terminology(), settings.base_url)
+def indexer_of(settings: Settings, definitions: Registry) -> Indexer:
+    return Indexer(definitions, terminology(), settings.base_url)
 
 
 def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> None:
     """Make the index entries of stored resources again (`healthsphere reindex`); all types when none is named."""
 
     async def run() -> None:
-        store, close = store_of(settings)
+        known = definitions_of(settings)
+        store, close = store_of(settings, known)
+        indexer = indexer_of(settings, known)
+        definitions = Definitions(store, known, indexer)
+        named = tuple(types)
         try:
             await store.open()
-            await reindex_all(store, indexer_of(settings), types, progress)
+            await definitions.refresh(at_once=True)
+            await reindex_all(store, indexer, named, progress)
+            await definitions.mark_ready_for(named)
         finally:
             await close()
 
@@ -99,23 +128,61 @@ class Front:
 
 def create_app(settings: Settings) -> ASGIApp:
     """The server as one ASGI application; its lifespan opens and closes the database."""
-    store, close = store_of(settings)
-    repository = Repository(store, indexer_of(settings), Validator(registry(), terminology()))
+    known = definitions_of(settings)
+    store, close = store_of(settings, known)
+    indexer = indexer_of(settings, known)
+    definitions = Definitions(store, known, indexer)
+    jobs = Jobs(store.rows(JOBS))
+    enforced = settings.referential_integrity == "refuse"
+    repository = Repository(
+        store,
+        indexer,
+        Validator(registry(), terminology()),
+        Integrity(store, known, settings.base_url, enforced=enforced),
+        max_resource_bytes=settings.max_resource_bytes,
+        definitions=definitions,
+    )
     context = Context(
-        registry=registry(),
+        registry=known,
         repository=repository,
-        searcher=Searcher(store, registry(), terminology(), settings.base_url),
-        limits=Limits(settings.default_page_size, settings.max_page_size, settings.max_bundle_entries),
+        searcher=Searcher(
+            store,
+            known,
+            terminology(),
+            settings.base_url,
+            Bounds(
+                settings.max_search_parameters,
+                settings.max_search_values,
+                settings.max_chain_depth,
+                settings.max_includes,
+                settings.max_include_rounds,
+            ),
+        ),
+        limits=Limits(
+            settings.default_page_size,
+            settings.max_page_size,
+            settings.max_bundle_entries,
+            settings.conditional_delete_limit,
+            settings.cascade_limit,
+        ),
         table=TABLE,
         operations=OPERATIONS,
         dispatch=dispatch,
+        definitions=definitions,
+        jobs=jobs,
     )
     authorize = OperatorToken(load_or_create(settings.access_token_file)).accepts if settings.auth == "on" else None
     fhir = FhirApplication(
         context,
         base_url=settings.base_url,
         mount=MOUNT,
-        max_body_bytes=settings.max_body_bytes,
+        limits=RequestLimits(
+            body_bytes=settings.max_body_bytes,
+            binary_bytes=settings.max_binary_bytes,
+            url_bytes=settings.max_url_bytes,
+            header_bytes=settings.max_header_bytes,
+            at_once=settings.max_concurrent_requests,
+        ),
         gzip_min_bytes=settings.gzip_min_bytes,
         authorize=authorize,
     )
@@ -124,7 +191,13 @@ def create_app(settings: Settings) -> ASGIApp:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # The table of units takes a third of a second to read; the first write should not wait for it.
         await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
+        await store.blobs.sweep()
+        await definitions.refresh(at_once=True)
+        watching = asyncio.create_task(definitions.watch(), name="search parameters")
         yield
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await jobs.close()
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)

@@ -55,9 +55,50 @@ class Settings(BaseSettings):
         1024, ge=256, le=1_048_576, description="Memory that the embedded MongoDB may use as its cache, in MiB."
     )
     max_body_bytes: int = Field(256 * 2**20, ge=1024, description="Largest request body that is read, in bytes.")
+    max_binary_bytes: int = Field(
+        2**30, ge=1024, description="Largest content of a Binary that is sent as it is, in bytes."
+    )
+    max_resource_bytes: int = Field(
+        14 * 2**20, ge=1024, le=15 * 2**20, description="Largest resource, as JSON, in bytes; MongoDB ends at 16 MiB."
+    )
+    max_url_bytes: int = Field(32 * 1024, ge=256, le=2**20, description="Longest address of a request, in bytes.")
+    max_header_bytes: int = Field(
+        64 * 1024, ge=1024, le=2**20, description="Most bytes that a request's headers may have."
+    )
+    max_concurrent_requests: int = Field(
+        500, ge=1, description="Requests that one process works on at once; further ones are sent away with 503."
+    )
     max_bundle_entries: int = Field(50_000, ge=1, description="Most entries that a batch or transaction may have.")
     default_page_size: int = Field(20, ge=1, description="Matches on a page when the request has no `_count`.")
     max_page_size: int = Field(1000, ge=1, description="Most matches on a page, whatever `_count` asks for.")
+    text_search: Literal["off", "narrative", "all"] = Field(
+        "narrative",
+        description="Words that are indexed: of narratives, for `_text`, or of all content, for `_text` and "
+        "`_content`. After a change, run `healthsphere reindex`.",
+    )
+    max_search_parameters: int = Field(100, ge=1, le=1000, description="Most parameters of one search.")
+    max_search_values: int = Field(5000, ge=1, description="Most values of one search, over all its parameters.")
+    max_chain_depth: int = Field(
+        5, ge=1, le=20, description="Most steps from resource to resource in one search parameter (chains, `_has`)."
+    )
+    max_includes: int = Field(1000, ge=1, description="Most resources that are included with one page of matches.")
+    max_include_rounds: int = Field(
+        8, ge=1, le=50, description="How often `:iterate` goes on from what was included to further resources."
+    )
+    query_time_ms: int = Field(
+        60_000, ge=1, le=3_600_000, description="Longest time that one query may take in the database, in milliseconds."
+    )
+    referential_integrity: Literal["allow", "refuse"] = Field(
+        "allow",
+        description="Whether references may lead nowhere. `refuse` refuses to write such references, and to delete "
+        "what others refer to.",
+    )
+    conditional_delete_limit: int = Field(
+        1, ge=1, le=10_000, description="Most resources that one conditional delete may delete."
+    )
+    cascade_limit: int = Field(
+        1000, ge=1, le=100_000, description="Most resources that a delete with `_cascade=delete` may delete."
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("auto",),
         description="Origins whose web pages may call the server, separated by commas; `*` is any, `none` is none. "

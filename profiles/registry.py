@@ -9,6 +9,8 @@ Spec: https://hl7.org/fhir/R4/definition.html
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
@@ -84,6 +86,12 @@ class TypeDefinition:
 
 @dataclass(frozen=True, slots=True)
 class SearchParameter:
+    """One search parameter.
+
+    `own` ones are of this server's operator, not of the specification; one that is not `ready` finds only what was
+    stored since it came into force.
+    """
+
     url: str
     code: str
     type: str
@@ -93,6 +101,8 @@ class SearchParameter:
     component: tuple[tuple[str, str], ...] = ()
     comparator: tuple[str, ...] = ()
     modifier: tuple[str, ...] = ()
+    own: bool = False
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,7 @@ class Compartment:
 
     code: str
     types: dict[str, tuple[str, ...]]
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +127,29 @@ class Operation:
 
 
 class Registry:
-    """All definitions in force."""
+    """All definitions in force; `revision` grows when search parameters come or go.
+
+    `full_text` names those of `_text` and `_content` for which words are indexed.
+    """
+
+    def __init__(self) -> None:
+        self.own: tuple[SearchParameter, ...] = ()
+        self.full_text: tuple[str, ...] = ()
+        self.revision = 0
+
+    def copy(self) -> Registry:
+        """The same definitions, to be added to without a change of these."""
+        other = copy(self)
+        for name in ("types", "search_parameters", "_parameters_by_type"):
+            other.__dict__[name] = getattr(self, name)  # computed once for all copies
+        return other
+
+    def adopt(self, own: tuple[SearchParameter, ...]) -> None:
+        """Put these search parameters beside those of the specification; earlier ones of this kind go."""
+        self.own = own
+        self.revision += 1
+        for name in ("search_parameters", "_parameters_by_type"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def types(self) -> dict[str, TypeDefinition]:
@@ -137,17 +170,22 @@ class Registry:
     @cached_property
     def search_parameters(self) -> dict[str, SearchParameter]:
         """Every search parameter by its canonical URL."""
-        return {row["url"]: _search_parameter_of(row) for row in digest("search-parameters")}
+        found = {row["url"]: _search_parameter_of(row) for row in digest("search-parameters")}
+        return {**{parameter.url: parameter for parameter in self.own}, **found}
 
     @cached_property
     def _parameters_by_type(self) -> dict[str, dict[str, SearchParameter]]:
         """Definitions made for the base type or the type itself win over those of extensions with the same code."""
         tables: dict[str, dict[str, SearchParameter]] = {name: {} for name in self._resource_type_set}
-        for parameter in sorted(self.search_parameters.values(), key=lambda p: "extensions-" in p.url):
+        for parameter in sorted(self.search_parameters.values(), key=lambda p: (p.own, "extensions-" in p.url)):
             for base in parameter.base:
                 for name in self._concrete(base):
                     tables[name].setdefault(parameter.code, parameter)
         return tables
+
+    def concrete(self, bases: Iterable[str]) -> tuple[str, ...]:
+        """The resource types that some types are or stand for."""
+        return tuple(dict.fromkeys(n for base in bases for n in self._concrete(base) if self.is_resource_type(n)))
 
     def _concrete(self, base: str) -> tuple[str, ...]:
         if base == "Resource":
@@ -163,8 +201,11 @@ class Registry:
     @cached_property
     def compartments(self) -> dict[str, Compartment]:
         return {
-            row["code"]: Compartment(row["code"], {name: tuple(codes) for name, codes in row["types"].items()})
+            row["code"]: Compartment(
+                row["code"], {name: tuple(codes) for name, codes in row["types"].items()}, row["url"]
+            )
             for row in digest("compartments")
+            if not row["url"].endswith("/example")  # the example of R4 has the code of the device compartment
         }
 
     @cached_property

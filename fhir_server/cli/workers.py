@@ -31,7 +31,7 @@ class Workers:
             port=settings.port,
             workers=settings.workers,
             loop="uvloop" if sys.platform != "win32" else "asyncio",
-            http="httptools" if sys.platform != "win32" else "h11",
+            http="fhir_server.cli.protocol:BoundedProtocol" if sys.platform != "win32" else "h11",
             ws="none",
             lifespan="on",
             log_config=None,

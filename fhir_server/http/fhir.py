@@ -19,15 +19,28 @@ from urllib.parse import unquote
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from fhir_server.formats.convert import Converter
 from fhir_server.http.body import ClientGoneError, body_of
+from fhir_server.http.content import (
+    Peeked,
+    carries_content,
+    content_headers,
+    content_of,
+    gives_content,
+    parts_of,
+    preferred,
+    send_content,
+)
+from fhir_server.http.limits import RequestLimits
 from fhir_server.http.metrics import IN_FLIGHT, seconds_of
-from fhir_server.http.negotiate import FHIR_JSON, answer_type, body_type
+from fhir_server.http.negotiate import FHIR_JSON, FORM, XML_TYPES, body_type, lists_resources
+from fhir_server.http.presentation import PLAIN, Presentation, accepted, json_body, presentation_of, presented
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.table import shape_of
 from fhir_server.model import codec
 from fhir_server.model.clock import http_date_of
-from fhir_server.model.errors import FhirError, Issue, UnauthorizedError, outcome_of
-from fhir_server.model.exchange import Answer, Request
+from fhir_server.model.errors import FhirError, Issue, NotAcceptableError, UnauthorizedError, outcome_of
+from fhir_server.model.exchange import Answer, Request, decoded
 
 Authorize = Callable[[str | None], bool]
 
@@ -39,6 +52,9 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 THREAD_BYTES = 512 * 1024
 
 SLOW_S = 2.0
+
+#: What most clients send; nothing needs to be negotiated then.
+PLAIN_ACCEPTS = frozenset({"", "*/*", FHIR_JSON})
 
 
 class FhirApplication:
@@ -53,16 +69,18 @@ class FhirApplication:
         *,
         base_url: str,
         mount: str,
-        max_body_bytes: int,
+        limits: RequestLimits,
         gzip_min_bytes: int,
         authorize: Authorize | None,
     ) -> None:
         self._context = context
         self._base_url = base_url
         self._mount = len(mount)
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
+        self._running = 0
         self._gzip_min_bytes = gzip_min_bytes
         self._authorize = authorize
+        self._converter = Converter(context.registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -74,13 +92,17 @@ class FhirApplication:
             path = ()
         method: str = scope["method"]
         IN_FLIGHT.inc()
+        self._running += 1
         try:
-            answer, media_type, pretty = await self._answer(scope, receive, headers, method, path, request_id)
+            answer, how = await self._answer(scope, receive, headers, method, path, request_id)
+            if how is not PLAIN and not how.is_json:
+                answer, how = await self._shown(answer, how, method, path, request_id)
+            await self._send(receive, send, answer, how, headers, method, request_id)
         except ClientGoneError:
             return
         finally:
             IN_FLIGHT.dec()
-        await self._send(send, answer, media_type, pretty, headers, method, request_id)
+            self._running -= 1
         seconds = time.perf_counter() - started
         route = shape_of(path) if answer.status not in (404, 405) else "unknown"
         seconds_of(method, route, answer.status).observe(seconds)
@@ -102,70 +124,98 @@ class FhirApplication:
         method: str,
         path: tuple[str, ...],
         request_id: str,
-    ) -> tuple[Answer, str, bool]:
-        """The answer, its media type and whether it is indented; errors have become outcomes."""
-        media_type, pretty = FHIR_JSON, False
+    ) -> tuple[Answer, Presentation]:
+        """The answer, in JSON, and how it is to be shown; errors have become outcomes."""
+        how = PLAIN
         try:
             query = scope["query_string"].decode("latin-1")
+            self._limits.require(len(raw_path(scope)) + len(query), scope["headers"], self._running)
             request = Request(
                 method="GET" if method == "HEAD" else method,
+                head=method == "HEAD",
                 path=path,
                 query=query,
                 headers=headers,
                 base_url=self._base_url,
             )
-            wanted = None
-            if "_" in query and ("_format" in query or "_pretty" in query):
-                wanted, pretty = presentation(request.parameters)
-            media_type = answer_type(headers.get("accept", ""), wanted)
+            accept = headers.get("accept", "")
+            says_how = "_" in query and ("_format" in query or "_pretty" in query)
+            if says_how or accept not in PLAIN_ACCEPTS:
+                lists = lists_resources(method, path)
+                try:
+                    how = presentation_of(accept, decoded(query), lists) if says_how else accepted(accept, lists)
+                except NotAcceptableError:
+                    if "_format" in query or not gives_content(method, path):
+                        raise  # a Binary is fetched as whatever it is
+            if gives_content(method, path):
+                request.preferred = preferred(accept)
             if (
                 self._authorize is not None
                 and path != ("metadata",)
                 and not self._authorize(headers.get("authorization"))
             ):
                 raise unauthorized(headers)
-            if method in ("POST", "PUT"):
-                request.content_type = body_type(headers.get("content-type", ""), form=path[-1:] == ("_search",))
-                request.body = await body_of(receive, headers, self._max_body_bytes)
-            return await self._context.dispatch(self._context, request), media_type, pretty
+            if carries_content(method, path):
+                receive = peeked = Peeked(receive, headers)
+                if await peeked.is_content():
+                    request.content_type = headers.get("content-type", "").strip()
+                    request.content = content_of(receive, headers, self._limits.binary_bytes)
+            if method in ("POST", "PUT", "PATCH") and request.content is None:
+                request.content_type = body_type(
+                    headers.get("content-type", ""),
+                    form=path[-1:] == ("_search",),
+                    patch=method == "PATCH",
+                    graphql=path[-1:] == ("$graphql",),
+                )
+                request.body = await body_of(receive, headers, self._limits.body_bytes)
+                if request.content_type in XML_TYPES and request.body:
+                    request.body = await json_body(self._converter, request.body)
+                    request.content_type = FHIR_JSON
+                elif request.content_type == FORM and (b"_format" in request.body or b"_pretty" in request.body):
+                    how = presentation_of(accept, request.parameters, lists_resources(method, path))
+            return await self._context.dispatch(self._context, request), how
         except FhirError as error:
-            return Answer(error.status, codec.encode(error.outcome()), dict(error.headers)), media_type, pretty
+            return Answer(error.status, codec.encode(error.outcome()), dict(error.headers)), how
         except (ClientGoneError, asyncio.CancelledError):
             raise
         except Exception:
-            # The client learns that it happened and under which number; what happened stands in the log alone.
             log.exception("internal error", method=method, route=shape_of(path), request_id=request_id)
-            issue = Issue(
-                "exception",
-                f"An internal error occurred. It is logged under the request id {request_id}.",
-                key="HS-INTERNAL",
-                severity="fatal",
-            )
-            return Answer(500, codec.encode(outcome_of([issue]))), media_type, pretty
+            return internal_error(request_id), how
+
+    async def _shown(
+        self, answer: Answer, how: Presentation, method: str, path: tuple[str, ...], request_id: str
+    ) -> tuple[Answer, Presentation]:
+        """The answer in its own format; JSON tells a fault of the server where that cannot be made."""
+        try:
+            return await presented(self._converter, answer, how), how
+        except Exception:
+            log.exception("internal error", method=method, route=shape_of(path), request_id=request_id)
+            return internal_error(request_id), PLAIN
 
     async def _send(
         self,
+        receive: Receive,
         send: Send,
         answer: Answer,
-        media_type: str,
-        pretty: bool,
+        how: Presentation,
         headers: dict[str, str],
         method: str,
         request_id: str,
     ) -> None:
-        body = answer.body
+        body, content = answer.body, answer.content
         out = [(b"x-request-id", request_id.encode())]
         if answer.version is not None:
-            out.append((b"etag", b'W/"%d"' % answer.version))
+            # Of a content the bytes are the same each time, so its tag is a strong one, which `If-Range` needs.
+            out.append((b"etag", (b'W/"%d"' if content is None or body is not None else b'"%d"') % answer.version))
         if answer.moment_us is not None:
             out.append((b"last-modified", http_date_of(answer.moment_us).encode()))
         for name, value in answer.headers.items():
             out.append((name.lower().encode(), value.encode("latin-1", "replace")))
         if body is not None:
-            if pretty:
+            if how.pretty and how.is_json:
                 body = codec.pretty(body)
-            out.append((b"content-type", media_type.encode() + b";charset=utf-8"))
-            if len(body) >= self._gzip_min_bytes:
+            out.append((b"content-type", how.media_type.encode() + b";charset=utf-8"))
+            if len(body) >= self._gzip_min_bytes and content is None:
                 out.append((b"vary", b"accept, accept-encoding"))
                 if "gzip" in headers.get("accept-encoding", ""):
                     body = gzipped(body) if len(body) < THREAD_BYTES else await asyncio.to_thread(gzipped, body)
@@ -173,6 +223,17 @@ class FhirApplication:
             else:
                 out.append((b"vary", b"accept"))
             out.append((b"cache-control", b"no-store" if answer.status >= 400 else b"private, no-cache"))
+        if content is not None:
+            before, after = parts_of(content, body)
+            if body is None:
+                out += content_headers(content)
+            out.append((b"content-length", str(len(before) + content.length + len(after)).encode()))
+            await send({"type": "http.response.start", "status": answer.status, "headers": out})
+            if method == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await send_content(receive, send, content, before, after)
+            return
         if body is not None or answer.status not in (204, 304):
             out.append((b"content-length", str(len(body or b"")).encode()))
         await send({"type": "http.response.start", "status": answer.status, "headers": out})
@@ -185,11 +246,15 @@ def raw_path(scope: Scope) -> str:
     return raw.partition(b"?")[0].decode("latin-1")
 
 
-def presentation(parameters: list[tuple[str, str]]) -> tuple[str | None, bool]:
-    """`_format` and `_pretty`."""
-    wanted = next((value for name, value in parameters if name == "_format" and value), None)
-    pretty = any(name == "_pretty" and value == "true" for name, value in parameters)
-    return wanted, pretty
+def internal_error(request_id: str) -> Answer:
+    """The client learns that it happened and under which number; what happened stands in the log alone."""
+    issue = Issue(
+        "exception",
+        f"An internal error occurred. It is logged under the request id {request_id}.",
+        key="HS-INTERNAL",
+        severity="fatal",
+    )
+    return Answer(500, codec.encode(outcome_of([issue])))
 
 
 def gzipped(body: bytes) -> bytes:

@@ -5,7 +5,7 @@ Spec: https://hl7.org/fhir/R4/bundle.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -74,13 +74,20 @@ def searchset(
     links: list[dict[str, str]],
     matches: Iterable[tuple[str, bytes]],
     issues: list[Issue],
+    details: Mapping[str, bytes] | None = None,
+    included: Iterable[tuple[str, bytes]] = (),
 ) -> bytes:
     """A searchset of resources that are bytes already, each with its full URL.
 
-    Issues become one OperationOutcome entry at the end, with the search mode `outcome`.
+    Included resources come behind the matches, with the mode `include`. `details` are further members of `search` by
+    full URL, as JSON (`"score":1`). Issues become one OperationOutcome entry at the end, with the mode `outcome`.
     """
     entries = [
-        b'{"fullUrl":"%b","resource":%b,"search":{"mode":"match"}}' % (url.encode(), body) for url, body in matches
+        b'{"fullUrl":"%b","resource":%b,"search":{"mode":"match"%b}}' % (url.encode(), body, _detail(details, url))
+        for url, body in matches
+    ]
+    entries += [
+        b'{"fullUrl":"%b","resource":%b,"search":{"mode":"include"}}' % (url.encode(), body) for url, body in included
     ]
     if issues:
         entries.append(b'{"resource":%b,"search":{"mode":"outcome"}}' % codec.encode(outcome_of(issues)))
@@ -93,6 +100,11 @@ def searchset(
         "link": links,
     }
     return joined(head, entries)
+
+
+def _detail(details: Mapping[str, bytes] | None, url: str) -> bytes:
+    detail = details.get(url) if details else None
+    return b"," + detail if detail else b""
 
 
 def joined(head: dict[str, Any], entries: list[bytes]) -> bytes:

@@ -5,6 +5,7 @@ Spec: https://hl7.org/fhir/R4/http.html#capabilities, https://hl7.org/fhir/R4/ca
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -14,13 +15,16 @@ from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import InvalidError
 from fhir_server.model.exchange import Answer, Request
+from fhir_server.patching.formats import PATCH_FORMATS
+from fhir_server.repository.search import COMMON
 from fhir_server.search.parameters import table_of
+from fhir_server.search.query import Parameter
 from fhir_server.version import VERSION
 from profiles.registry import Registry
 from profiles.terminology import terminology
 
 MODES = ("full", "normative", "terminology")
-FORMATS = ["application/fhir+json", "json"]
+FORMATS = ["application/fhir+json", "json", "application/fhir+xml", "xml"]
 
 #: The types whose definition R4 declares normative: https://hl7.org/fhir/R4/versions.html#maturity
 NORMATIVE = frozenset(
@@ -42,6 +46,18 @@ NORMATIVE = frozenset(
 _STARTED = instant_of(now_us())
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What settings change in the statement: see `docs/settings.md`."""
+
+    deletes_several: bool = False
+    references_enforced: bool = False
+
+
+#: Where settings are as they come.
+DEFAULT = Policy()
+
+
 async def capabilities(context: Context, request: Request) -> Answer:
     """GET [base]/metadata?mode=full|normative|terminology: a CapabilityStatement, or TerminologyCapabilities."""
     mode = next((value for name, value in request.parameters if name == "mode"), "full")
@@ -49,21 +65,35 @@ async def capabilities(context: Context, request: Request) -> Answer:
         raise InvalidError(
             f"`mode` is {mode[:40]!r}; expected one of {', '.join(MODES)}.", code="value", key="HS-METADATA-MODE"
         )
-    return Answer(200, statement(context.registry, context.table, context.operations, request.base_url, mode))
+    policy = Policy(context.limits.conditional_delete > 1, context.repository.integrity.enforced)
+    return Answer(
+        200,
+        statement(
+            context.registry,
+            context.registry.revision,
+            context.table,
+            context.operations,
+            request.base_url,
+            mode,
+            policy,
+        ),
+    )
 
 
 @lru_cache(maxsize=16)
 def statement(
     registry: Registry,
+    _revision: int,
     table: tuple[Interaction, ...],
     operations: tuple[Operation, ...],
     base_url: str,
     mode: str,
+    policy: Policy,
 ) -> bytes:
     """The statement as JSON; it changes only with the server, so each form of it is made once."""
     if mode == "terminology":
         return codec.encode(terminology_capabilities(base_url))
-    return codec.encode(capability_statement(registry, table, operations, base_url, mode))
+    return codec.encode(capability_statement(registry, table, operations, base_url, mode, policy))
 
 
 def capability_statement(
@@ -72,6 +102,7 @@ def capability_statement(
     operations: tuple[Operation, ...],
     base_url: str,
     mode: str,
+    policy: Policy = DEFAULT,
 ) -> dict[str, Any]:
     codes = list(dict.fromkeys(row.code for row in table if row.code and row.level == "resource"))
     system = list(dict.fromkeys(row.code for row in table if row.code and row.level == "system"))
@@ -92,18 +123,23 @@ def capability_statement(
         "implementation": {"description": "HealthSphere FHIR R4 server", "url": base_url},
         "fhirVersion": "4.0.1",
         "format": FORMATS,
+        "patchFormat": list(PATCH_FORMATS),
         "rest": [
             {
                 "mode": "server",
-                "resource": [resource_row(registry, operations, name, codes) for name in types],
+                "resource": [resource_row(registry, operations, name, codes, policy) for name in types],
                 "interaction": [{"code": code} for code in system],
+                "searchParam": system_parameters(registry),
                 "operation": [{"name": o.code, "definition": o.definition} for o in operations if o.system],
+                "compartment": [compartment.url for compartment in registry.compartments.values()],
             }
         ],
     }
 
 
-def resource_row(registry: Registry, operations: tuple[Operation, ...], name: str, codes: list[str]) -> dict[str, Any]:
+def resource_row(
+    registry: Registry, operations: tuple[Operation, ...], name: str, codes: list[str], policy: Policy
+) -> dict[str, Any]:
     definitions = registry.parameters_of(name)
     return {
         "type": name,
@@ -115,8 +151,10 @@ def resource_row(registry: Registry, operations: tuple[Operation, ...], name: st
         "conditionalCreate": True,
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
-        "conditionalDelete": "single",
-        "referencePolicy": ["literal", "logical"],
+        "conditionalDelete": "multiple" if policy.deletes_several else "single",
+        "referencePolicy": ["literal", "logical", *(["enforced"] if policy.references_enforced else [])],
+        "searchInclude": ["*", *searched_references(registry)[name]],
+        "searchRevInclude": ["*", *referring(registry).get(name, ())],
         "searchParam": [
             {"name": code, "definition": definitions[code].url, "type": definitions[code].type}
             for code in sorted(table_of(name, registry).parameters)
@@ -127,6 +165,39 @@ def resource_row(registry: Registry, operations: tuple[Operation, ...], name: st
             if (o.type or o.instance) and (not o.types or name in o.types)
         ],
     }
+
+
+def system_parameters(registry: Registry) -> list[dict[str, Any]]:
+    """What all types have in common, by which the whole system is searched."""
+    definitions = registry.parameters_of(COMMON)
+    return [
+        {"name": code, "definition": definitions[code].url, "type": definitions[code].type}
+        for code in sorted(table_of(COMMON, registry).parameters)
+    ]
+
+
+@lru_cache(maxsize=4)
+def searched_references(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """By type, its references as `_include` names them."""
+    return {
+        name: tuple(sorted(f"{name}:{p.code}" for p in table_of(name, registry).parameters.values() if is_reference(p)))
+        for name in registry.resource_types
+    }
+
+
+@lru_cache(maxsize=4)
+def referring(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """By type, the references that can lead to it, as `_revinclude` names them."""
+    found: dict[str, list[str]] = {}
+    for name in registry.resource_types:
+        for parameter in table_of(name, registry).parameters.values():
+            for target in parameter.targets if is_reference(parameter) else ():
+                found.setdefault(target, []).append(f"{name}:{parameter.code}")
+    return {name: tuple(sorted(names)) for name, names in found.items()}
+
+
+def is_reference(parameter: Parameter) -> bool:
+    return parameter.type == "reference"
 
 
 def terminology_capabilities(base_url: str) -> dict[str, Any]:

@@ -62,9 +62,11 @@ async def process_locks(keys: list[str]) -> AsyncIterator[None]:
         yield
 
 
-def several(resource_type: str, criteria: str) -> PreconditionFailedError:
+def several(resource_type: str, criteria: str, count: int | None = None, limit: int = 1) -> PreconditionFailedError:
+    found = "Several" if count is None else f"{count:,}"
+    asked = "one" if limit == 1 else f"{limit:,} at most"
     return PreconditionFailedError(
-        f"Several {resource_type} resources match {criteria!r}; the criteria must select one.",
+        f"{found} {resource_type} resources match {criteria!r}; the criteria must select {asked}.",
         code="multiple-matches",
         key="HS-COND-MULTIPLE",
     )
@@ -98,7 +100,7 @@ async def conditional_create(context: Context, change: Change, criteria: str) ->
         found = await only_match(context.within(unit), change.type, criteria)
         if found is not None:
             return Committed(found, created=False)
-        return (await context.repository.commit_within(unit, [checked]))[0]
+        return await context.repository.commit_one_within(unit, checked)
 
     async with process_locks(keys):
         return await context.repository.store.transact(work)
@@ -116,7 +118,7 @@ async def conditional_update(
         inner = context.within(unit)
         found = await only_match(inner, resource_type, criteria)
         change = await change_of(inner, resource_type, resource, found, if_match)
-        return (await context.repository.commit_within(unit, [context.repository.check(change)]))[0]
+        return await context.repository.commit_one_within(unit, context.repository.check(change))
 
     async with process_locks(keys):
         return await context.repository.store.transact(work)
@@ -150,20 +152,3 @@ async def change_of(
             key="HS-COND-TAKEN",
         )
     return Change("PUT", resource_type, str(carried), resource, if_match=if_match)
-
-
-async def conditional_delete(
-    context: Context, resource_type: str, criteria: str, if_match: int | None
-) -> Version | None:
-    """Delete the one match; None where nothing matches."""
-    while True:
-        found = await only_match(context, resource_type, criteria)
-        if found is None:
-            return None
-        try:
-            # The match is deleted only as it was when it matched: a change in between may have ended the match.
-            change = Change("DELETE", resource_type, found.id, if_match=found.version if if_match is None else if_match)
-            return (await context.repository.commit(change)).version
-        except (PreconditionFailedError, ConflictError):
-            if if_match is not None:
-                raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fhir_server.interactions.registration import Handler, Interaction, Operation
+from fhir_server.jobs.jobs import Jobs
+from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.storage.unit import Unit
@@ -18,6 +20,8 @@ class Limits:
     default_page_size: int = 20
     max_page_size: int = 1000
     max_bundle_entries: int = 50_000
+    conditional_delete: int = 1
+    cascade: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Context:
     table: tuple[Interaction, ...]
     operations: tuple[Operation, ...]
     dispatch: Handler
+    definitions: Definitions
+    jobs: Jobs
 
     def within(self, unit: Unit) -> Context:
         """The same server, reading what a transaction sees."""

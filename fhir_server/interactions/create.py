@@ -6,6 +6,7 @@ Spec: https://hl7.org/fhir/R4/http.html#create, https://hl7.org/fhir/R4/http.htm
 from __future__ import annotations
 
 from fhir_server.interactions.answers import resource_in, written
+from fhir_server.interactions.binary import completed, create_content
 from fhir_server.interactions.conditional import conditional_create
 from fhir_server.interactions.context import Context
 from fhir_server.model.clock import new_id
@@ -16,6 +17,8 @@ from fhir_server.repository.repository import Change
 async def create(context: Context, request: Request) -> Answer:
     """POST [base]/[type]: 201; with `If-None-Exist` 200 where one match exists and 412 where several do."""
     (resource_type,) = request.path
+    if request.content is not None:
+        return await create_content(context, request)
     resource = resource_in(request, resource_type)
     change = Change("POST", resource_type, new_id(), resource, fresh=True)
     criteria = request.headers.get("if-none-exist")
@@ -24,4 +27,4 @@ async def create(context: Context, request: Request) -> Answer:
     else:
         committed = await conditional_create(context, change, criteria)
     done = "was created" if committed.created else "exists already; nothing was created, it stands"
-    return written(request, committed, done)
+    return completed(context, request, written(request, committed, done), committed)

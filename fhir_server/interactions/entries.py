@@ -5,6 +5,7 @@ Spec: https://hl7.org/fhir/R4/http.html#transaction-response
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +15,9 @@ from fhir_server.model import codec
 from fhir_server.model.clock import instant_of
 from fhir_server.model.errors import FhirError, InvalidError, Issue
 from fhir_server.model.exchange import Answer, Request
+
+#: What resources in a Bundle are in, whatever the Bundle came in.
+FHIR_JSON = "application/fhir+json"
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -60,16 +64,43 @@ def request_of_entry(outer: Request, entry: Entry, index: int) -> Request:
             headers[name] = value
     if entry.request.ifModifiedSince is not None:
         headers["if-modified-since"] = entry.request.ifModifiedSince
+    body, content_type = bytes(entry.resource), FHIR_JSON if entry.resource else ""
+    if method == "PATCH":
+        body, content_type = patch_of_entry(body, index)
     return Request(
         method="GET" if method == "HEAD" else method,
         head=method == "HEAD",
         path=path,
         query=query,
         headers=headers,
-        body=bytes(entry.resource),
-        content_type="application/fhir+json" if entry.resource else "",
+        body=body,
+        content_type=content_type,
         base_url=outer.base_url,
+        nested=True,
     )
+
+
+def patch_of_entry(body: bytes, index: int) -> tuple[bytes, str]:
+    """The patch of an entry and its media type: what its Binary holds, or the Parameters that it is.
+
+    Raises:
+        InvalidError: 400; the Binary has no content type, or data that is no base64.
+    """
+    resource = codec.decode(body) if body else None
+    if type(resource) is not dict or resource.get("resourceType") != "Binary":
+        return body, FHIR_JSON
+    content_type, data = resource.get("contentType"), resource.get("data")
+    try:
+        if type(content_type) is not str or type(data) is not str:
+            raise ValueError("contentType or data is missing")
+        return b64decode("".join(data.split()), validate=True), content_type.partition(";")[0].strip().lower()
+    except ValueError as error:
+        raise InvalidError(
+            f"The Binary of the entry holds no patch: {error}.",
+            code="structure",
+            expression=f"Bundle.entry[{index}].resource",
+            key="HS-BUNDLE-PATCH",
+        ) from None
 
 
 def split_url(url: str, base_url: str, place: str) -> tuple[tuple[str, ...], str]:

@@ -75,7 +75,9 @@ def query_of(
 def count_of(text: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) == 0:
         raise InvalidError(
-            f"`_count` is {text[:40]!r}; a whole number above 0, of at most 9 digits, was expected.", code="value", key="HS-HISTORY-COUNT"
+            f"`_count` is {text[:40]!r}; a whole number above 0, of at most 9 digits, was expected.",
+            code="value",
+            key="HS-HISTORY-COUNT",
         )
     return min(int(text), most)
 

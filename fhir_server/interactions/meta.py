@@ -67,7 +67,12 @@ async def changed(context: Context, request: Request, change: Callable[[list[Any
         if after == before:
             return returned(before)
         wanted = Change(
-            "PUT", resource_type, resource_id, {**resource, "meta": after}, if_match=expected or version.version
+            "PUT",
+            resource_type,
+            resource_id,
+            {**resource, "meta": after},
+            if_match=expected or version.version,
+            blob=version.blob,
         )
         try:
             committed = await context.repository.commit(wanted)

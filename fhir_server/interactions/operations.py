@@ -7,12 +7,29 @@ Spec: https://hl7.org/fhir/R4/operations.html
 
 from __future__ import annotations
 
+from fhir_server.interactions.convert import convert
+from fhir_server.interactions.diff import diff
+from fhir_server.interactions.docref import docref
+from fhir_server.interactions.document import document
+from fhir_server.interactions.everything import everything
+from fhir_server.interactions.graphql.operation import graphql
+from fhir_server.interactions.lastn import lastn
+from fhir_server.interactions.match import match
+from fhir_server.interactions.merge import merge
 from fhir_server.interactions.meta import meta, meta_add, meta_delete
+from fhir_server.interactions.purge import expunge, purge, purge_status
 from fhir_server.interactions.registration import Operation
+from fhir_server.interactions.reindex import reindex
+from fhir_server.interactions.stats import stats
+from fhir_server.interactions.unmerge import unmerge
 from fhir_server.interactions.validate import validate
 from fhir_server.interactions.versions import versions
 
 CORE = "http://hl7.org/fhir/OperationDefinition"
+US_CORE = "http://hl7.org/fhir/us/core/OperationDefinition"
+
+#: Operations of this server alone; their definitions are in `profiles/definitions`.
+OWN = "urn:healthsphere:OperationDefinition"
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("validate", f"{CORE}/Resource-validate", validate, type=True, instance=True),
@@ -20,4 +37,21 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("meta-add", f"{CORE}/Resource-meta-add", meta_add, instance=True, affects_state=True),
     Operation("meta-delete", f"{CORE}/Resource-meta-delete", meta_delete, instance=True, affects_state=True),
     Operation("versions", f"{CORE}/CapabilityStatement-versions", versions, system=True),
+    Operation("match", f"{CORE}/Patient-match", match, types=("Patient",), type=True),
+    Operation("graphql", f"{CORE}/Resource-graphql", graphql, system=True, instance=True),
+    Operation("everything", f"{CORE}/Patient-everything", everything, types=("Patient",), instance=True),
+    Operation("everything", f"{CORE}/Encounter-everything", everything, types=("Encounter",), instance=True),
+    Operation("lastn", f"{CORE}/Observation-lastn", lastn, types=("Observation",), type=True),
+    Operation("stats", f"{CORE}/Observation-stats", stats, types=("Observation",), type=True),
+    Operation("document", f"{CORE}/Composition-document", document, types=("Composition",), type=True, instance=True),
+    Operation("docref", f"{US_CORE}/docref", docref, types=("DocumentReference",), type=True),
+    Operation("convert", f"{CORE}/Resource-convert", convert, system=True),
+    Operation("reindex", f"{OWN}:reindex", reindex, system=True),
+    Operation("reindex", f"{OWN}:reindex", reindex, types=("SearchParameter",), instance=True),
+    Operation("diff", f"{OWN}:diff", diff, instance=True),
+    Operation("merge", f"{OWN}:merge", merge, types=("Patient",), type=True, affects_state=True),
+    Operation("unmerge", f"{OWN}:unmerge", unmerge, types=("Patient",), type=True, affects_state=True),
+    Operation("purge", f"{OWN}:purge", purge, types=("Patient",), instance=True, affects_state=True),
+    Operation("expunge", f"{OWN}:expunge", expunge, type=True, instance=True, affects_state=True),
+    Operation("purge-status", f"{OWN}:purge-status", purge_status, system=True),
 )

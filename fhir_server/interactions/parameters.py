@@ -6,6 +6,7 @@ Spec: https://hl7.org/fhir/R4/operations.html, https://hl7.org/fhir/R4/parameter
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from fhir_server.model import codec
@@ -13,6 +14,9 @@ from fhir_server.model.errors import InvalidError
 from fhir_server.model.exchange import Answer, Request
 
 Json = dict[str, Any]
+
+#: Spoken about by the HTTP layer.
+PRESENTATION = frozenset({"_format", "_pretty"})
 
 
 class Inputs:
@@ -45,6 +49,35 @@ class Inputs:
 
     def all(self, name: str) -> list[Any]:
         return [value for found, value in self._rows if found == name]
+
+    def only(self, *names: str) -> None:
+        """Refuse what an operation does not know: a mistyped parameter that is ignored changes the answer unseen.
+
+        Raises:
+            InvalidError: 400; there is a parameter of another name.
+        """
+        for name, _ in self._rows:
+            if name not in names and name not in PRESENTATION:
+                near = get_close_matches(name, names, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise InvalidError(
+                    f"The operation has no parameter {name[:80]!r}.{hint} It has: {', '.join(names)}.",
+                    code="not-supported",
+                    expression=f"Parameters.parameter.where(name='{name[:80]}')",
+                    key="HS-OP-UNKNOWN",
+                )
+
+    def pairs(self, *, without: frozenset[str] = frozenset()) -> list[tuple[str, str]]:
+        """The parameters as a query has them.
+
+        Raises:
+            InvalidError: 400; one is neither text nor a number nor a boolean.
+        """
+        rows = [(name, value) for name, value in self._rows if name not in without]
+        for name, value in rows:
+            if type(value) is dict or type(value) is list:
+                raise self._wrong(name, value, "text, as in a query,")
+        return [(name, str(value).lower() if type(value) is bool else str(value)) for name, value in rows]
 
     def one(self, name: str) -> Any:
         """The value of a parameter that is given at most once; None when it is not.

@@ -6,6 +6,7 @@ Spec: https://hl7.org/fhir/R4/http.html#read
 from __future__ import annotations
 
 from fhir_server.interactions.answers import about, selected
+from fhir_server.interactions.binary import shown
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.preconditions import not_modified
 from fhir_server.model.exchange import Answer, Request
@@ -17,5 +18,7 @@ async def read(context: Context, request: Request) -> Answer:
     version = await context.repository.read(resource_type, resource_id)
     if not_modified(request, version):
         return about(304, None, version)
+    if resource_type == "Binary":
+        return await shown(context, request, version)
     assert version.body is not None
     return about(200, selected(request, version.body) if request.query else version.body, version)

@@ -23,7 +23,7 @@ class Interaction:
 
     Attributes:
         method: the HTTP method; GET includes HEAD
-        shape: the address below the base, with `{type}`, `{id}`, `{vid}` for its variable parts
+        shape: the address below the base, with `{type}`, `{id}`, `{vid}`, `{member}` for its variable parts
         handle: what is done
         code: the interaction's code in a CapabilityStatement, None where that has another element for it
         level: which part of `CapabilityStatement.rest` lists it

@@ -13,8 +13,11 @@ from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import delete, delete_conditional
 from fhir_server.interactions.history import history
 from fhir_server.interactions.operations import OPERATIONS
+from fhir_server.interactions.patch import patch, patch_conditional
 from fhir_server.interactions.read import read
 from fhir_server.interactions.registration import Handler, Interaction, Operation
+from fhir_server.interactions.search_compartment import search_compartment
+from fhir_server.interactions.search_system import search_system
 from fhir_server.interactions.search_type import search_type
 from fhir_server.interactions.submit import submit
 from fhir_server.interactions.update import update, update_conditional
@@ -27,16 +30,23 @@ TABLE: tuple[Interaction, ...] = (
     Interaction("POST", "", submit, "transaction", "system"),
     Interaction("POST", "", submit, "batch", "system"),
     Interaction("GET", "_history", history, "history-system", "system"),
+    Interaction("GET", "", search_system, "search-system", "system"),
+    Interaction("POST", "_search", search_system, "search-system", "system"),
     Interaction("GET", "{type}/{id}", read, "read"),
     Interaction("GET", "{type}/{id}/_history/{vid}", vread, "vread"),
     Interaction("PUT", "{type}/{id}", update, "update"),
+    Interaction("PATCH", "{type}/{id}", patch, "patch"),
     Interaction("DELETE", "{type}/{id}", delete, "delete"),
     Interaction("GET", "{type}/{id}/_history", history, "history-instance"),
     Interaction("GET", "{type}/_history", history, "history-type"),
     Interaction("POST", "{type}", create, "create"),
     Interaction("GET", "{type}", search_type, "search-type"),
     Interaction("POST", "{type}/_search", search_type, "search-type"),
+    Interaction("GET", "{type}/{id}/{member}", search_compartment),
+    Interaction("POST", "{type}/{id}/{member}/_search", search_compartment),
+    Interaction("POST", "{type}/{id}/_search", search_compartment),
     Interaction("PUT", "{type}", update_conditional),
+    Interaction("PATCH", "{type}", patch_conditional),
     Interaction("DELETE", "{type}", delete_conditional),
 )
 
@@ -59,6 +69,8 @@ def shape_of(path: tuple[str, ...]) -> str:
         return "{type}/{id}"
     if len(path) == 4 and path[2] == "_history":
         return "{type}/{id}/_history/{vid}"
+    if path[2][:1].isupper() or path[2] == "*":
+        return "/".join(("{type}/{id}/{member}", *path[3:]))
     return "/".join(("{type}/{id}", *path[2:]))
 
 

@@ -1,8 +1,8 @@
 """transaction: the entries of a Bundle as one change, all or nothing.
 
-The order is the specification's: deletions, creates, updates, reads; identities and conditional references are settled
-first, so that entries can name each other in any order. A large Bundle is decoded, validated and written in portions
-inside one MongoDB transaction: only its bytes and one portion are in memory.
+The order is the specification's: deletions, creates, updates and patches, reads; identities and conditional references
+are settled first, so that entries can name each other in any order. A large Bundle is decoded, validated and written in
+portions inside one MongoDB transaction: only its bytes and one portion are in memory.
 
 Spec: https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/http.html#trules
 """
@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from fhir_server.interactions.answers import about, location_of, preferred_return, typed
 from fhir_server.interactions.bundle import Envelope
-from fhir_server.interactions.conditional import change_of, lock_keys, only_match, process_locks
+from fhir_server.interactions.conditional import change_of, only_match, process_locks
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.entries import at_entry, request_of_entry, response_entry, response_of
+from fhir_server.interactions.entries import at_entry, response_entry, response_of
 from fhir_server.interactions.linking import Links, conditional_references
+from fhir_server.interactions.patch import match_of, patch_change
+from fhir_server.interactions.plan import Faults, Plan, Step, planned
 from fhir_server.interactions.preconditions import if_match
-from fhir_server.interactions.update import ID, malformed_id, require_id
+from fhir_server.interactions.update import require_id
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id
-from fhir_server.model.errors import FhirError, InvalidError, Issue, MethodNotAllowedError, PreconditionFailedError
+from fhir_server.model.errors import FhirError, InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import Answer, Request, decoded
 from fhir_server.repository.repository import ABSENT, Change, Checked, Committed, FailedChangeError
-from fhir_server.storage.document import Version
 from fhir_server.storage.unit import Unit
 
 #: Entries decoded, validated and written at a time.
@@ -35,46 +35,6 @@ PORTION = 500
 
 #: How long validation may hold the event loop, in entries; then others get their turn.
 BREATH = 25
-
-#: Faults told at most; a Bundle of thousands may have the same one everywhere.
-MOST_ISSUES = 100
-
-Kind = Literal["DELETE", "POST", "PUT", "GET"]
-
-
-@dataclass(slots=True)
-class Step:
-    """One entry: what it wants, which resource it will be, and what came of it.
-
-    `standing` is the match of a conditional create, `twin` an earlier entry that creates under the same criteria, and
-    `written` the version that the entry made.
-    """
-
-    index: int
-    kind: Kind
-    request: Request
-    type: str
-    full_url: str | None
-    id: str | None = None
-    criteria: str | None = None
-    standing: Version | None = None
-    twin: Step | None = None
-    written: Version | None = None
-    response: bytes | None = None
-
-
-@dataclass(slots=True)
-class Plan:
-    """The steps of a transaction in the order of the request."""
-
-    steps: list[Step] = field(default_factory=list)
-
-    def of(self, kind: Kind) -> list[Step]:
-        return [step for step in self.steps if step.kind == kind]
-
-    def lock_keys(self) -> list[str]:
-        conditional = (s for s in self.steps if s.criteria is not None and s.kind != "DELETE")
-        return sorted({key for s in conditional for key in lock_keys(s.type, s.criteria or "")})
 
 
 async def transaction(context: Context, request: Request, bundle: Envelope) -> Answer:
@@ -85,8 +45,9 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
         then.
     """
     plan = await planned(context, request, bundle)
-    references = sorted(conditional_references(request.body))
-    for name in sorted({s.type for s in plan.steps if s.kind in ("POST", "PUT", "DELETE")}):
+    bodies = [request.body, *(step.request.body for step in plan.of("PATCH"))]  # a Binary hides what is in it
+    references = sorted(set().union(*map(conditional_references, bodies)))
+    for name in sorted({s.type for s in plan.steps if s.kind != "GET"}):
         await context.repository.store.ensure(name)
 
     async def work(unit: Unit) -> None:
@@ -95,96 +56,13 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
         await delete_all(inner, unit, plan)
         await settle(inner, plan)
         links = await links_of(inner, plan, references)
-        await write_all(inner, unit, [*plan.of("POST"), *plan.of("PUT")], links)
+        await write_all(inner, unit, [*plan.of("POST"), *plan.of("PUT"), *plan.of("PATCH")], links)
         for step in plan.of("GET"):
             await read_one(inner, step)
 
     async with process_locks(plan.lock_keys()):
         await context.repository.store.transact(work)
     return Answer(200, response_of("transaction-response", [step.response or b"{}" for step in plan.steps]))
-
-
-async def planned(context: Context, request: Request, bundle: Envelope) -> Plan:
-    """Read every entry's request; all that is wrong with any of them is told at once."""
-    plan = Plan()
-    faults = Faults()
-    seen: dict[str, int] = {}
-    for index, entry in enumerate(bundle.entry):
-        try:
-            inner = request_of_entry(request, entry, index)
-            step = step_of(context, index, inner, entry.fullUrl)
-            plan.steps.append(step)
-            identity = f"{step.type}/{step.id}" if step.id is not None and step.kind != "GET" else None
-            for name in {identity, entry.fullUrl if step.kind != "GET" else None} - {None}:
-                assert name is not None
-                if name in seen:
-                    raise InvalidError(
-                        f"{name} is in entry {seen[name]} already; a transaction changes each resource once.",
-                        code="duplicate",
-                        key="HS-TXN-DUPLICATE",
-                    )
-                seen[name] = index
-        except FhirError as error:
-            faults.add(error, index)
-        if index % PORTION == PORTION - 1:
-            await asyncio.sleep(0)
-    faults.raise_any()
-    return plan
-
-
-def step_of(context: Context, index: int, request: Request, full_url: str | None) -> Step:
-    """What an entry wants, from its method and url."""
-    method, path = request.method, request.path
-    if method == "GET":
-        return Step(index, "GET", request, path[0] if path else "", full_url)
-    if not path or not context.registry.is_resource_type(path[0]):
-        raise InvalidError(f"The url {'/'.join(path)!r} names no resource type.", code="value", key="HS-TXN-URL")
-    step: Step | None = None
-    match method, len(path), bool(request.query):
-        case "POST", 1, False:
-            criteria = request.headers.get("if-none-exist")
-            step = Step(index, "POST", request, path[0], full_url)
-            step.criteria = criteria.rpartition("?")[2] if criteria is not None else None
-        case (("PUT" | "DELETE"), 2, False):
-            step = Step(index, "PUT" if method == "PUT" else "DELETE", request, path[0], full_url, id=path[1])
-            if not ID.fullmatch(path[1]):
-                raise malformed_id(path[0], path[1])
-        case (("PUT" | "DELETE"), 1, True):
-            step = Step(index, "PUT" if method == "PUT" else "DELETE", request, path[0], full_url)
-            step.criteria = request.query
-    if step is None:
-        address = "/".join(path) + (f"?{request.query}" if request.query else "")
-        raise MethodNotAllowedError(
-            f"{method} {address} is not possible in a transaction.",
-            key="HS-TXN-METHOD",
-        )
-    if step.kind in ("POST", "PUT") and not request.body:
-        raise InvalidError("The entry has no resource; one was expected.", code="required", key="HS-TXN-RESOURCE")
-    return step
-
-
-class Faults:
-    """What is wrong with entries, gathered so that a client mends them all at once."""
-
-    def __init__(self) -> None:
-        self._first: FhirError | None = None
-        self._issues: list[Issue] = []
-
-    def __bool__(self) -> bool:
-        return self._first is not None
-
-    def add(self, error: FhirError, index: int) -> None:
-        told = at_entry(error, index)
-        self._first = self._first or told
-        self._issues.extend(told.issues)
-
-    def raise_any(self) -> None:
-        """Raise the first fault's kind with the issues of all."""
-        if self._first is not None:
-            issues = self._issues[:MOST_ISSUES]
-            if (more := len(self._issues) - len(issues)) > 0:
-                issues.append(Issue("informational", f"{more} further issues are not shown.", severity="information"))
-            raise type(self._first)(issues, headers=self._first.headers)
 
 
 async def delete_all(context: Context, unit: Unit, plan: Plan) -> None:
@@ -210,7 +88,7 @@ async def delete_all(context: Context, unit: Unit, plan: Plan) -> None:
 
 
 async def settle(context: Context, plan: Plan) -> None:
-    """Decide which resource each create and update will be, before any content is looked at."""
+    """Decide which resource each create, update and patch will be, before any content is looked at."""
     creating: dict[str, Step] = {}
     for step in plan.of("POST"):
         step.standing = step.twin = None
@@ -235,6 +113,13 @@ async def settle(context: Context, plan: Plan) -> None:
             resource = typed(codec.decode(step.request.body), step.type)
             change = await change_of(context, step.type, resource, found, if_match(step.request))
             step.id = change.id
+        except FhirError as error:
+            raise at_entry(error, step.index) from error
+    for step in plan.of("PATCH"):
+        if step.criteria is None:
+            continue
+        try:
+            step.id = (await match_of(context, step.type, step.criteria)).id
         except FhirError as error:
             raise at_entry(error, step.index) from error
     refuse_overlap(plan)
@@ -327,7 +212,8 @@ async def checked_portions(
         if step.twin is not None:
             continue
         try:
-            portion.append((step, context.repository.check(change_from(step, links))))
+            change = await patched(context, step, links) if step.kind == "PATCH" else change_from(step, links)
+            portion.append((step, context.repository.check(change)))
         except FhirError as error:
             faults.add(error, step.index)
         if number % BREATH == BREATH - 1:
@@ -350,6 +236,19 @@ def change_from(step: Step, links: Links) -> Change:
     if step.kind == "POST":
         return Change("POST", step.type, step.id, resource, fresh=True)
     return Change("PUT", step.type, step.id, resource, if_match=if_match(step.request))
+
+
+async def patched(context: Context, step: Step, links: Links) -> Change:
+    """The change that a patch makes of what its resource is now, the links in the patch rewritten."""
+    assert step.id is not None
+
+    def rewrite(part: dict[str, Any]) -> bool:
+        dangling = links.rewrite(part)
+        if dangling:
+            refuse_dangling(part, step.type)
+        return dangling
+
+    return await patch_change(context, step.request, step.id, rewrite)
 
 
 def refuse_dangling(resource: dict[str, Any], resource_type: str) -> None:

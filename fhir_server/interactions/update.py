@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from fhir_server.interactions.answers import resource_in, written
+from fhir_server.interactions.binary import completed, update_content
 from fhir_server.interactions.conditional import conditional_update
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.preconditions import if_match
@@ -23,6 +24,10 @@ async def update(context: Context, request: Request) -> Answer:
     """PUT [base]/[type]/[id]: 200, or 201 where nothing was; 412 where `If-Match` names another version, or
     where `If-None-Match: *` finds one."""
     resource_type, resource_id = request.path
+    if request.content is not None:
+        if not ID.fullmatch(resource_id):
+            raise malformed_id(resource_type, resource_id)
+        return await update_content(context, request)
     resource = resource_in(request, resource_type)
     require_id(resource, resource_type, resource_id)
     committed = await context.repository.commit(
@@ -35,7 +40,8 @@ async def update(context: Context, request: Request) -> Answer:
             if_absent=request.headers.get("if-none-match", "").strip() == "*",
         )
     )
-    return written(request, committed, "was created" if committed.created else "was updated")
+    answer = written(request, committed, "was created" if committed.created else "was updated")
+    return completed(context, request, answer, committed)
 
 
 async def update_conditional(context: Context, request: Request) -> Answer:
@@ -43,7 +49,8 @@ async def update_conditional(context: Context, request: Request) -> Answer:
     (resource_type,) = request.path
     resource = resource_in(request, resource_type)
     committed = await conditional_update(context, resource_type, resource, request.query, if_match(request))
-    return written(request, committed, "was created" if committed.created else "was updated")
+    answer = written(request, committed, "was created" if committed.created else "was updated")
+    return completed(context, request, answer, committed)
 
 
 def require_id(resource: dict[str, Any], resource_type: str, resource_id: str) -> None:

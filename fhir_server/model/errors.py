@@ -126,16 +126,34 @@ class TooLargeError(FhirError):
     status, code = 413, "too-long"
 
 
+class UriTooLongError(FhirError):
+    """414: the address is longer than the server takes."""
+
+    status, code = 414, "too-long"
+
+
 class UnsupportedMediaTypeError(FhirError):
     """415: the body is in a format that is not spoken here."""
 
     status, code = 415, "not-supported"
 
 
+class RangeNotSatisfiableError(FhirError):
+    """416: `Range` asks for bytes that are not there."""
+
+    status, code = 416, "value"
+
+
 class UnprocessableError(FhirError):
     """422: well-formed, and against a rule of this server."""
 
     status, code = 422, "business-rule"
+
+
+class HeadersTooLargeError(FhirError):
+    """431: the headers are more than the server takes."""
+
+    status, code = 431, "too-long"
 
 
 class UnavailableError(FhirError):

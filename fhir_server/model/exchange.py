@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import parse_qsl
 
 from fhir_server.model.errors import InvalidError
+
+#: Stands in the JSON of an answer where a content is to stand; base64 as far as readers can see, and not to be guessed.
+MARK = secrets.token_hex(24).encode()
+
+
+@dataclass(slots=True)
+class Content:
+    """Bytes that pass through piece by piece, never whole in memory.
+
+    Attributes:
+        pieces: the bytes; can be read once
+        length: how many bytes they are
+        media_type: what they are, as the whole body of an answer; None where they replace `MARK` in its body
+    """
+
+    pieces: AsyncIterator[bytes]
+    length: int
+    media_type: str | None = None
 
 
 @dataclass(slots=False)
@@ -21,6 +41,9 @@ class Request:
         body: the bytes of the body, of type `content_type` without its parameters
         head: whether it came as HEAD, so that the body of the answer is not wanted
         base_url: the FHIR base as the client addresses it, without a slash at the end
+        preferred: of the read of a Binary, the media ranges that the client likes best
+        content: of a Binary that is sent as it is, its bytes; `body` is empty then
+        nested: whether it is an entry of a Bundle, so that its answer must be a resource
     """
 
     method: str
@@ -31,6 +54,9 @@ class Request:
     content_type: str = ""
     base_url: str = ""
     head: bool = False
+    preferred: frozenset[str] = frozenset()
+    content: AsyncIterator[bytes] | None = None
+    nested: bool = False
 
     @cached_property
     def parameters(self) -> list[tuple[str, str]]:
@@ -63,6 +89,7 @@ class Answer:
         headers: further headers by their usual names
         version: the version that the answer is about: its `ETag`
         moment_us: when that version was made: its `Last-Modified`
+        content: bytes that stream: the whole body, or a part of it
     """
 
     status: int
@@ -70,3 +97,4 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     version: int | None = None
     moment_us: int | None = None
+    content: Content | None = None

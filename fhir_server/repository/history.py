@@ -132,7 +132,7 @@ def _at_pipeline(query: HistoryQuery, types: list[str], after: tuple[int, str, s
 
 
 def _as_history(name: str) -> list[Stage]:
-    return [{"$project": {"_id": 0, "y": name, "i": "$_id", "v": 1, "t": 1, "m": 1, "w": 1, "d": 1, "r": 1}}]
+    return [{"$project": {"_id": 0, "y": name, "i": "$_id", "v": 1, "t": 1, "m": 1, "w": 1, "d": 1, "r": 1, "b": 1}}]
 
 
 def _before(after: tuple[int, str, str, int] | None) -> list[Stage]:

@@ -7,9 +7,11 @@ write that changed it has indexed it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from fhir_server.model import codec
+from fhir_server.repository.definitions import Definitions
+from fhir_server.repository.repository import Repository
 from fhir_server.search.index import Indexer
 from fhir_server.storage.store import Store
 
@@ -24,10 +26,35 @@ async def reindex_all(store: Store, indexer: Indexer, types: Iterable[str], prog
 
     `progress(type, done, total)` is told after each portion; the total is the store's estimate.
     """
+    async for resource_type, done, total in reindexing(store, indexer, types):
+        progress(resource_type, done, total)
+
+
+async def reindexed(
+    repository: Repository,
+    definitions: Definitions,
+    types: tuple[str, ...],
+    tell: Callable[[int, int, str], Awaitable[None]],
+) -> None:
+    """Index again, telling how far it is over all types; then the search parameters of those types are ready."""
+    store, known = repository.store, definitions.in_force()
+    names = types or tuple(await store.collections())
+    totals = {name: await store.estimate(name) for name in names}
+    counts: dict[str, int] = {}
+    async for resource_type, done, total in reindexing(store, repository.indexer, names):
+        counts[resource_type], totals[resource_type] = done, total
+        await tell(sum(counts.values()), sum(totals.values()), resource_type)
+    for name in names:
+        await store.drop_unwanted(name)
+    await definitions.mark_ready(p for p in known if not types or set(definitions.types_of(p)) <= set(types))
+
+
+async def reindexing(store: Store, indexer: Indexer, types: Iterable[str]) -> AsyncIterator[tuple[str, int, int]]:
+    """Index again, portion by portion: the type, how many are done, how many there are (an estimate until the end)."""
     for resource_type in tuple(types) or await store.collections():
         done, total = 0, await store.estimate(resource_type)
         after = ""
-        progress(resource_type, 0, total)
+        yield resource_type, 0, total
         while True:
             rows = await store.find(
                 resource_type,
@@ -45,7 +72,7 @@ async def reindex_all(store: Store, indexer: Indexer, types: Iterable[str], prog
             await store.set_entries(resource_type, entries)
             after = rows[-1]["_id"]
             done += len(rows)
-            progress(resource_type, done, max(total, done))
+            yield resource_type, done, max(total, done)
         # Only now: entries of an earlier version may not fit the indexes of this one.
         await store.ensure(resource_type)
-        progress(resource_type, done, done)
+        yield resource_type, done, done

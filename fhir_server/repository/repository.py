@@ -8,28 +8,60 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from copy import copy
+from dataclasses import replace
+from typing import Protocol
 
-from fhir_server.model import codec
-from fhir_server.model.clock import instant_of, now_us
-from fhir_server.model.errors import FhirError, GoneError, InvalidError, Issue, NotFoundError, PreconditionFailedError
+from fhir_server.model.errors import (
+    FhirError,
+    InvalidError,
+    Issue,
+    NotFoundError,
+    PreconditionFailedError,
+    TooLargeError,
+)
+from fhir_server.repository.changes import (
+    ABSENT,
+    Change,
+    Checked,
+    Committed,
+    FailedChangeError,
+    Json,
+    amended,
+    decided,
+    gone,
+    not_found,
+    numbered,
+)
+from fhir_server.repository.contents import is_large, kept, put_beside
+from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
+from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.history import HistoryPage, HistoryQuery, HistoryStore, history_page
+from fhir_server.repository.integrity import Integrity
 from fhir_server.search.index import Indexer
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store, VersionConflictError
 from fhir_server.storage.unit import Unit
 from fhir_server.validation import Validator
 
-Json = dict[str, Any]
+__all__ = [
+    "ABSENT",
+    "Change",
+    "Checked",
+    "Committed",
+    "FailedChangeError",
+    "Repository",
+    "amended",
+    "decided",
+    "not_found",
+]
 
 #: How often a change without `If-Match` is tried again when other writers come in between.
 ATTEMPTS = 60
 
-#: The last version number of a resource that was never there.
-ABSENT = 0
+#: The largest resource, as JSON, where no other limit is given: MongoDB's own, less what is indexed of it.
+MAX_RESOURCE_BYTES = 14 * 2**20
 
 
 class ReadStore(HistoryStore, Protocol):
@@ -39,80 +71,38 @@ class ReadStore(HistoryStore, Protocol):
     async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change that is wanted.
-
-    Attributes:
-        method: POST, PUT, PATCH or DELETE: what the history will show
-        type: the resource type
-        id: the logical id, which the caller has chosen or made
-        resource: the new content, validated by `commit`; None for a deletion
-        if_match: the version that must be current (`If-Match`)
-        if_absent: nothing may be current (`If-None-Match: *`)
-        fresh: the id was made for this change, so that nothing can stand there yet
-    """
-
-    method: Literal["POST", "PUT", "PATCH", "DELETE"]
-    type: str
-    id: str
-    resource: Json | None = None
-    if_match: int | None = None
-    if_absent: bool = False
-    fresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a change came to.
-
-    Attributes:
-        version: what is current now
-        created: whether it is the first version, or the first after a deletion
-        changed: whether there is anything to write
-        warnings: what the validation found and let pass
-    """
-
-    version: Version
-    created: bool
-    changed: bool = True
-    warnings: tuple[Issue, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A change whose content is valid and indexed; only its version number is open."""
-
-    change: Change
-    entries: dict[str, Any]
-    warnings: tuple[Issue, ...] = ()
-
-
-class FailedChangeError(Exception):
-    """One of several changes cannot be made: which, and why."""
-
-    def __init__(self, position: int, cause: FhirError) -> None:
-        super().__init__(str(cause))
-        self.position = position
-        self.cause = cause
-
-
 class Repository:
     """Reads and commits. `within` gives the same view inside a transaction."""
 
-    def __init__(self, store: Store, indexer: Indexer, validator: Validator) -> None:
+    def __init__(
+        self,
+        store: Store,
+        indexer: Indexer,
+        validator: Validator,
+        integrity: Integrity,
+        *,
+        max_resource_bytes: int = MAX_RESOURCE_BYTES,
+        definitions: Definitions | None = None,
+    ) -> None:
         self._store = store
         self._reads: ReadStore = store
         self._indexer = indexer
         self._validator = validator
+        self._max_resource_bytes = max_resource_bytes
+        self._definitions = definitions
+        self.integrity = integrity
 
     @property
     def store(self) -> Store:
         return self._store
 
+    @property
+    def indexer(self) -> Indexer:
+        return self._indexer
+
     def within(self, unit: Unit) -> Repository:
         """The same repository, reading what a transaction sees."""
-        inner = Repository(self._store, self._indexer, self._validator)
+        inner = copy(self)
         inner._reads = unit
         return inner
 
@@ -159,6 +149,10 @@ class Repository:
             raise gone(version)
         return version
 
+    async def collections(self) -> list[str]:
+        """The resource types of which there is, or was, any; one command."""
+        return await self._reads.collections()
+
     async def history(self, query: HistoryQuery) -> HistoryPage:
         return await history_page(self._reads, query)
 
@@ -169,12 +163,15 @@ class Repository:
 
         Raises:
             InvalidError: 400; every fault of the resource is an issue of its outcome.
+            UnprocessableError: 422; an active search parameter that cannot be searched by.
         """
         if change.resource is None:
             return Checked(change, {})
         issues = self.issues_of(change.resource)
         if any(issue.severity in ("error", "fatal") for issue in issues):
             raise InvalidError(issues)
+        if change.type == SEARCH_PARAMETER and self._definitions is not None:
+            self._definitions.require_usable(change.resource)
         return Checked(change, self._indexer.entries_of(change.resource), tuple(issues))
 
     def issues_of(self, resource: Json) -> list[Issue]:
@@ -190,8 +187,20 @@ class Repository:
             VersionConflictError: 409; other writers came first, time after time.
         """
         checked = self.check(change)
+        if change.type == SEARCH_PARAMETER:
+            return await self._in_force(await self._commit(checked))
+        if change.type != "Binary":
+            return await self._commit(checked)
+        placed = await self._placed(checked)
+        async with kept(self._store.blobs, None if placed is checked else placed.change.blob):
+            return await self._commit(placed)
+
+    async def _commit(self, checked: Checked) -> Committed:
+        change = checked.change
+        if self.integrity.enforced and (change.resource is None or self.integrity.targets_of(change.resource)):
+            return await self._commit_alone(checked)
         if change.fresh:
-            version = numbered(checked, None)
+            version = self._fitting(numbered(checked, None))
             await self._store.write(version, None)
             return Committed(version, created=True, warnings=checked.warnings)
         for attempt in range(ATTEMPTS):
@@ -200,7 +209,7 @@ class Repository:
             if not outcome.changed:
                 return outcome
             try:
-                await self._store.write(outcome.version, current)
+                await self._store.write(self._fitting(outcome.version), current)
             except VersionConflictError:
                 if change.if_match is not None or attempt == ATTEMPTS - 1:
                     raise
@@ -229,16 +238,74 @@ class Repository:
         """
         for attempt in range(ATTEMPTS):
             current = await find()
-            outcome = decided(self.check(amended(current, alter, if_match)), current)
+            change = amended(current, alter, if_match)
             try:
-                await self._store.write(outcome.version, current)
-            except VersionConflictError:
+                return await self._commit_on(change, current)
+            except (PreconditionFailedError, VersionConflictError):  # what was altered is no longer current
                 if attempt == ATTEMPTS - 1:
                     raise
                 await asyncio.sleep(random.random() * min(attempt, 10) * 0.005)
-                continue
-            return outcome
         raise AssertionError("unreachable")
+
+    async def _commit_on(self, change: Change, current: Version) -> Committed:
+        """Carry out a change of a version that was just read."""
+        if change.type == "Binary" or self.integrity.enforced:
+            return await self.commit(change)
+        outcome = decided(self.check(change), current)
+        await self._store.write(self._fitting(outcome.version), current)
+        return await self._in_force(outcome) if change.type == SEARCH_PARAMETER else outcome
+
+    async def _in_force(self, outcome: Committed) -> Committed:
+        """Put in force at once what was said of a search parameter."""
+        if self._definitions is not None:
+            await self._definitions.refresh(at_once=True)
+        return outcome
+
+    async def _commit_alone(self, checked: Checked) -> Committed:
+        """Carry out one change in a transaction of its own, where references are looked at."""
+        await self._store.ensure(checked.change.type)
+
+        async def work(unit: Unit) -> Committed:
+            return await self.commit_one_within(unit, checked)
+
+        return await self._store.transact(work)
+
+    async def _placed(self, checked: Checked) -> Checked:
+        """The same change, with data that is large for a Binary in a blob of its own."""
+        change = checked.change
+        if change.resource is None or not is_large(change.resource):
+            return checked
+        beside = await put_beside(change.resource, self._store.blobs)
+        if beside is None:
+            return checked
+        resource, blob = beside
+        return replace(checked, change=replace(change, resource=resource, blob=blob))
+
+    def _fitting(self, version: Version) -> Version:
+        """The version itself.
+
+        Raises:
+            TooLargeError: 413; its JSON is larger than a resource may be.
+        """
+        if version.body is None or len(version.body) <= self._max_resource_bytes:
+            return version
+        how = " Send its content as it is, with its own content type." if version.type == "Binary" else ""
+        raise TooLargeError(
+            f"The {version.type} has {len(version.body):,} bytes as JSON; this server keeps resources of at most "
+            f"{self._max_resource_bytes:,}.{how}",
+            key="HS-LIMIT-RESOURCE",
+        )
+
+    async def commit_one_within(self, unit: Unit, checked: Checked) -> Committed:
+        """Carry out one change inside a transaction; its type must be `ensure`d.
+
+        Raises:
+            FhirError: a precondition does not hold; the transaction must be given up.
+        """
+        try:
+            return (await self.commit_within(unit, [checked]))[0]
+        except FailedChangeError as failed:
+            raise failed.cause from failed
 
     async def commit_within(self, unit: Unit, changes: Sequence[Checked]) -> list[Committed]:
         """Carry out several changes of different resources inside a transaction; their types must be `ensure`d.
@@ -246,6 +313,7 @@ class Repository:
         Raises:
             FailedChangeError: a precondition of one of them does not hold; the transaction must be given up.
         """
+        changes = [await self._placed_within(unit, c) if c.change.type == "Binary" else c for c in changes]
         ids: dict[str, list[str]] = {}
         for checked in changes:
             if not checked.change.fresh:
@@ -258,101 +326,29 @@ class Repository:
             current = None if change.fresh else found[change.type].get(change.id)
             try:
                 outcome = decided(checked, current)
+                self._fitting(outcome.version)
             except FhirError as error:
                 raise FailedChangeError(position, error) from error
             outcomes.append(outcome)
             if outcome.changed:
                 writes.append((outcome.version, current))
         await unit.write(writes)
+        if self.integrity.enforced:
+            self._note(unit, changes, outcomes)
         return outcomes
 
+    def _note(self, unit: Unit, changes: Sequence[Checked], outcomes: Sequence[Committed]) -> None:
+        """Have the references of what was written, and to what was deleted, looked at before the commit."""
+        for checked, outcome in zip(changes, outcomes, strict=True):
+            change = checked.change
+            if change.resource is not None:
+                self.integrity.noted(unit).written(change.type, self.integrity.targets_of(change.resource))
+            elif outcome.changed:
+                self.integrity.noted(unit).deleted(change.type, change.id)
 
-def amended(current: Version, alter: Callable[[Json], Json], if_match: int | None) -> Change:
-    """The change that alters a version; it holds only while that version is current.
-
-    Raises:
-        PreconditionFailedError: 412; `if_match` names another version.
-    """
-    require_match(current.type, current.id, current, if_match)
-    assert current.body is not None
-    return Change("PATCH", current.type, current.id, alter(codec.decode(current.body)), if_match=current.version)
-
-
-def decided(checked: Checked, current: Version | None) -> Committed:
-    """The version that a change makes of what stands there now.
-
-    Deleting what is deleted already, or never was, changes nothing: the outcome then holds the current version itself,
-    or a version 0 where there is none.
-    """
-    change = checked.change
-    require_match(change.type, change.id, current, change.if_match)
-    if change.if_absent and current is not None and not current.deleted:
-        raise PreconditionFailedError(
-            f"If-None-Match asks that there is no {change.type}/{change.id}, but there is: version {current.version}.",
-            key="HS-IF-NONE-MATCH",
-        )
-    if change.resource is None:
-        if current is None:
-            nothing = Version(change.type, change.id, ABSENT, now_us(), "DELETE", None)
-            return Committed(nothing, created=False, changed=False)
-        if current.deleted:
-            return Committed(current, created=False, changed=False)
-    created = change.resource is not None and (current is None or current.deleted)
-    return Committed(numbered(checked, current), created, warnings=checked.warnings)
-
-
-def require_match(resource_type: str, resource_id: str, current: Version | None, if_match: int | None) -> None:
-    """What `If-Match` asks for: that version is current.
-
-    Raises:
-        PreconditionFailedError: 412; it is not.
-    """
-    if if_match is None or (current is not None and current.version == if_match):
-        return
-    found = "there is none" if current is None else f"the current version is {current.version}"
-    named = f"version {if_match}" if if_match >= 0 else "a version that never was"
-    raise PreconditionFailedError(
-        f"If-Match names {named} of {resource_type}/{resource_id}, but {found}.", key="HS-IF-MATCH"
-    )
-
-
-def numbered(checked: Checked, current: Version | None) -> Version:
-    """The next version: number and moment go into `meta`, which otherwise stays as the client wrote it."""
-    change = checked.change
-    number = current.version + 1 if current else 1
-    moment = max(now_us(), current.moment_us) if current else now_us()
-    body = None if change.resource is None else codec.encode(stamped(change.resource, change.id, number, moment))
-    return Version(change.type, change.id, number, moment, change.method, body, secrets.token_bytes(8), checked.entries)
-
-
-def stamped(resource: Json, resource_id: str, number: int, moment_us: int) -> Json:
-    """The resource with its id and version; all else in the order and spelling of the client."""
-    result: Json = {
-        "resourceType": resource["resourceType"],
-        "id": resource_id,
-        "meta": {"versionId": str(number), "lastUpdated": instant_of(moment_us)},
-    }
-    if meta := resource.get("meta"):
-        result["meta"] |= {k: v for k, v in meta.items() if k not in ("versionId", "lastUpdated")}
-    for name, value in resource.items():
-        if name not in result:
-            result[name] = value
-    return result
-
-
-def not_found(resource_type: str, resource_id: str) -> NotFoundError:
-    return NotFoundError(f"There is no {resource_type}/{resource_id} on this server.", key="HS-READ-NOT-FOUND")
-
-
-def gone(version: Version) -> GoneError:
-    return GoneError(
-        [
-            Issue(
-                "deleted",
-                f"{version.type}/{version.id} was deleted at {instant_of(version.moment_us)} "
-                f"(version {version.version}).",
-                key="HS-READ-GONE",
-            )
-        ],
-        headers={"ETag": f'W/"{version.version}"'},
-    )
+    async def _placed_within(self, unit: Unit, checked: Checked) -> Checked:
+        """As `_placed`; the blob stays when the transaction commits. One of a transaction that fails is litter."""
+        placed = await self._placed(checked)
+        if placed is not checked and placed.change.blob is not None:
+            await unit.settle([placed.change.blob])
+        return placed

@@ -5,23 +5,40 @@ Spec: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fhir_server.model import codec
-from fhir_server.model.errors import PreconditionFailedError
+from fhir_server.model.errors import InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import decoded
-from fhir_server.search.compile import filter_of
+from fhir_server.search.across import page_across, parse_across
+from fhir_server.search.bounds import BOUNDS, Bounds
+from fhir_server.search.compartment import membership
+from fhir_server.search.compile import Access, filter_of, unrestricted
+from fhir_server.search.dense import Dense
 from fhir_server.search.execute import SearchStore, page_of
+from fhir_server.search.follow import Follower
+from fhir_server.search.include import NOTHING, Included, Inclusion, fields_of
 from fhir_server.search.page import Page
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
+from fhir_server.search.readiness import with_readiness
 from fhir_server.search.resolve import resolve
 from fhir_server.storage.document import FIELDS, Version, version_of
 from profiles.registry import Registry
 from profiles.terminology import Terminology
 
 Pairs = list[tuple[str, str]]
+
+#: A type that has the parameters of all types, and no others.
+COMMON = "Parameters"
+
+#: So many types are searched without asking first which of them are stored.
+FEW_TYPES = 8
+
+_LOCAL_VALUE_SET = re.compile(r"ValueSet/([A-Za-z0-9\-.]{1,64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +47,152 @@ class Found:
 
     search: Search
     page: Page
+    included: Included = NOTHING
+
+    @property
+    def matches(self) -> list[tuple[str, dict[str, Any]]]:
+        """The rows of the page with their types."""
+        return [(row.get("y", self.search.resource_type), row) for row in self.page.rows]
 
 
 class Searcher:
     """Searches of one store, or of what a transaction sees."""
 
-    def __init__(self, store: SearchStore, registry: Registry, terminology: Terminology, base_url: str) -> None:
+    def __init__(
+        self,
+        store: SearchStore,
+        registry: Registry,
+        terminology: Terminology,
+        base_url: str,
+        bounds: Bounds = BOUNDS,
+        access: Access = unrestricted,
+    ) -> None:
         self._store = store
         self._registry = registry
         self._terminology = terminology
         self._base_url = base_url.rstrip("/") + "/"
+        self._bounds = bounds
+        self._access = access
+        self._follower = Follower(store, terminology, self._base_url, access, Dense())
+
+    @property
+    def store(self) -> SearchStore:
+        return self._store
 
     def within(self, store: SearchStore) -> Searcher:
-        return Searcher(store, self._registry, self._terminology, self._base_url)
+        inner = Searcher(store, self._registry, self._terminology, self._base_url, self._bounds, self._access)
+        inner._follower = replace(inner._follower, dense=None)  # it would count, and forget
+        return inner
 
     async def search(
-        self, resource_type: str, pairs: Pairs, *, strict: bool, default_count: int, max_count: int
+        self,
+        resource_type: str,
+        pairs: Pairs,
+        *,
+        strict: bool,
+        default_count: int,
+        max_count: int,
+        compartment: str = "",
     ) -> Found:
-        """One page of what the parameters select.
+        """One page of what the parameters select, and what they include.
+
+        Args:
+            compartment: whose compartment is searched, such as `Patient/1`
 
         Raises:
             InvalidError: 400; a value is malformed, or a parameter unknown where `strict` is asked for.
+            UnprocessableError: 422; it asks for more than is searched for at once.
         """
+        self._bounds.require(pairs)
+        search = self._parsed(
+            resource_type,
+            pairs,
+            strict=strict,
+            default_count=default_count,
+            max_count=max_count,
+            compartment=compartment,
+        )
+        self._require_whole(search)
+        (search,) = await self._ready([search])
+        fields = fields_of(search.includes, resource_type, self._registry)
+        page = await page_of(self._store, search, self._terminology, self._access(resource_type), fields)
+        return await self._with_included(Found(search, page))
+
+    async def search_types(
+        self,
+        types: Sequence[str],
+        pairs: Pairs,
+        *,
+        strict: bool,
+        default_count: int,
+        max_count: int,
+        compartment: str = "",
+    ) -> Found:
+        """One page of what the parameters, common to some types, select in them; none named: in all types.
+
+        Raises:
+            InvalidError: 400; as for `search`, and a parameter that the types do not have in common.
+        """
+        self._bounds.require(pairs)
+        if len(types) == 1:
+            return await self.search(
+                types[0],
+                pairs,
+                strict=strict,
+                default_count=default_count,
+                max_count=max_count,
+                compartment=compartment,
+            )
+        # To ask for the types that are stored is one cheap command; to look into many that are not is many times that.
+        stored = await self._store.collections() if not types or len(types) > FEW_TYPES else types
+        known = types or [name for name in stored if self._registry.is_resource_type(name)]
+
+        def parse_one(name: str, given: Sequence[tuple[str, str]]) -> Search:
+            return self._parsed(name, given, strict=False, default_count=default_count, max_count=max_count)
+
+        # A type that has no parameters of its own tells which are common to all types, whichever are stored.
+        judges = known if types else [*known, *({COMMON} - set(known))]
+        searches = parse_across(judges, pairs, parse_one, self._registry, strict=strict)
+        searches = [s for s in searches if s.resource_type in known and s.resource_type in stored] or searches[:1]
+        self._require_whole(searches[0])
+        searches = [self._within(compartment, search) for search in searches]
+        searches = await self._ready(searches)
+        head = replace(searches[0], resource_type="")
+
+        def fields(name: str) -> dict[str, int]:
+            return fields_of(head.includes, name, self._registry)
+
+        page = await page_across(self._store, searches, self._terminology, self._access, fields)
+        return await self._with_included(Found(head, page))
+
+    def _require_whole(self, search: Search) -> None:
+        """Refuse includes of a search that shows narratives alone, as the specification demands."""
+        if search.includes and search.summary == "text":
+            raise InvalidError(
+                "`_summary=text` cannot be asked for together with `_include` or `_revinclude`.",
+                key="HS-SEARCH-INCLUDE",
+                expression="http._summary",
+            )
+
+    async def _with_included(self, found: Found) -> Found:
+        search, bounds = found.search, self._bounds
+        if not search.includes or not found.page.rows:
+            return found
+        inclusion = Inclusion(
+            self._store, self._registry, search.includes, self._access, bounds.includes, bounds.include_rounds
+        )
+        return replace(found, included=await inclusion.added_to(found.matches))
+
+    def _parsed(
+        self,
+        resource_type: str,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        strict: bool,
+        default_count: int,
+        max_count: int,
+        compartment: str = "",
+    ) -> Search:
         search = parse(
             resource_type,
             pairs,
@@ -60,9 +201,44 @@ class Searcher:
             default_count=default_count,
             max_count=max_count,
             base_url=self._base_url,
+            max_chain_depth=self._bounds.chain_depth,
         )
-        search = await resolve(search, self._terminology, self._held_value_set)
-        return Found(search, await page_of(self._store, search, self._terminology))
+        search = with_readiness(search)
+        return self._within(compartment, search)
+
+    def _within(self, compartment: str, search: Search) -> Search:
+        """The same search of what is in a compartment; `compartment` is empty for a search of everything."""
+        if not compartment:
+            return search
+        focal, _, focal_id = compartment.partition("/")
+        predicate = membership(focal, focal_id, search.resource_type, self._registry)
+        return replace(search, predicates=(predicate, *search.predicates), compartment=compartment)
+
+    async def _ready(self, searches: Sequence[Search]) -> list[Search]:
+        """The searches with value sets as their codes, and with what other resources say as ids and references."""
+        resolved = [await resolve(search, self._terminology, self._held_value_set) for search in searches]
+        return await self._follower.follow(resolved)
+
+    async def understood(
+        self, resource_type: str, pairs: Pairs, *, strict: bool, default_count: int, max_count: int
+    ) -> tuple[Search, Mapping[str, Any]]:
+        """What the parameters select, as a search and as the database's filter, for those with an order of their own.
+
+        Raises:
+            InvalidError: 400; as for `search`.
+        """
+        self._bounds.require(pairs)
+        search = self._parsed(resource_type, pairs, strict=strict, default_count=default_count, max_count=max_count)
+        (search,) = await self._ready([search])
+        return search, filter_of(search, self._terminology, self._access(resource_type))
+
+    def allowed(self, resource_type: str) -> list[Mapping[str, Any]]:
+        """The conditions that a document of a type must meet to be seen, for those who put together a pipeline."""
+        return list(self._access(resource_type))
+
+    async def aggregate(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What a pipeline over a type's documents gives, of the store or of what a transaction sees; one command."""
+        return await self._store.aggregate(resource_type, pipeline)
 
     async def matches(self, resource_type: str, criteria: str, *, limit: int) -> list[Version]:
         """The resources that the criteria of a conditional interaction select, at most `limit`.
@@ -71,26 +247,30 @@ class Searcher:
             PreconditionFailedError: 412; the criteria hold no search parameter, so they would select everything.
             InvalidError: 400; a parameter is unknown or malformed.
         """
-        search = parse(
-            resource_type,
-            decoded(criteria),
-            self._registry,
-            strict=True,
-            default_count=limit,
-            max_count=limit,
-            base_url=self._base_url,
-        )
+        conditions = await self._conditions(resource_type, criteria)
+        rows = await self._store.find(resource_type, conditions, sort=[("_id", 1)], limit=limit, fields=FIELDS)
+        return [version_of(resource_type, row) for row in rows]
+
+    async def count(self, resource_type: str, criteria: str) -> int:
+        """How many resources the criteria of a conditional interaction select; raises as `matches` does."""
+        return await self._store.count(resource_type, await self._conditions(resource_type, criteria))
+
+    async def _conditions(self, resource_type: str, criteria: str) -> Mapping[str, Any]:
+        """The criteria of a conditional interaction as the database's filter."""
+        pairs = decoded(criteria)
+        self._bounds.require(pairs)
+        search = self._parsed(resource_type, pairs, strict=True, default_count=1, max_count=1)
         if not search.predicates:
             raise PreconditionFailedError(
                 f"The criteria {criteria!r} hold no search parameter of {resource_type}.",
                 code="required",
                 key="HS-COND-EMPTY",
             )
-        search = await resolve(search, self._terminology, self._held_value_set)
-        conditions = filter_of(search, self._terminology)
-        rows = await self._store.find(resource_type, conditions, sort=[("_id", 1)], limit=limit, fields=FIELDS)
-        return [version_of(resource_type, row) for row in rows]
+        (search,) = await self._ready([search])
+        return filter_of(search, self._terminology, self._access(resource_type))
 
     async def _held_value_set(self, url: str) -> dict[str, Any] | None:
-        rows = await self._store.find("ValueSet", {"x.url": url}, sort=[("t", -1)], limit=1, fields=FIELDS)
+        local = _LOCAL_VALUE_SET.fullmatch(url.removeprefix(self._base_url))
+        where = {"_id": local.group(1), "d": None} if local else {"x.url": url}
+        rows = await self._store.find("ValueSet", where, sort=[("t", -1)], limit=1, fields=FIELDS)
         return codec.decode(rows[0]["r"]) if rows else None

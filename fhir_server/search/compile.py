@@ -8,15 +8,42 @@ Spec: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from fhir_server.search.query import Comparison, MissingValue, Parameter, Predicate, ReferenceValue, Search, Value
-from fhir_server.search.types import composite, date, number, quantity, reference, string, token, uri
+from fhir_server.search.extraction import PRESENT
+from fhir_server.search.query import (
+    AllOf,
+    AnyOf,
+    Chain,
+    Comparison,
+    Listed,
+    MissingValue,
+    Not,
+    Parameter,
+    Predicate,
+    ReferenceValue,
+    Reverse,
+    Search,
+    Test,
+    Value,
+    Words,
+)
+from fhir_server.search.types import compared, composite, date, near, number, quantity, reference, string, token, uri
 from fhir_server.search.types.conditions import Filter, either
 from profiles.terminology import Terminology
 
 #: Current, and not deleted.
 LIVING: Filter = {"d": None}
+
+#: What a resource of a type must meet to be seen, such as the conditions of an access policy: for matches, for what
+#: chains look at, and for what is included.
+Access = Callable[[str], Iterable[Filter]]
+
+
+def unrestricted(_: str) -> Iterable[Filter]:
+    """The access of who may see everything."""
+    return ()
+
 
 _REVERSED = frozenset(("not", "not-in"))
 
@@ -39,6 +66,18 @@ def condition_of(predicate: Predicate, terminology: Terminology) -> Filter:
     match predicate:
         case Comparison():
             return _of_comparison(predicate, terminology)
+        case AnyOf(predicates):
+            return either([condition_of(part, terminology) for part in predicates])
+        case AllOf(predicates):
+            return all_of([condition_of(part, terminology) for part in predicates])
+        case Not(part):
+            return {"$nor": [condition_of(part, terminology)]}
+        case Test(parameter, operator, value):
+            return compared.condition(parameter, operator, value, terminology)
+        case Words():
+            return predicate.condition
+        case Chain() | Reverse() | Listed():
+            raise AssertionError("what other resources say is looked up before a search is compiled: see `follow`")
 
 
 def asks_for_entry(predicate: Predicate) -> bool:
@@ -48,6 +87,18 @@ def asks_for_entry(predicate: Predicate) -> bool:
             if modifier == "missing":
                 return values == (MissingValue(False),) and parameter.field.startswith("x.")
             return modifier not in _REVERSED and parameter.field.startswith("x.")
+        case AnyOf(predicates):
+            return all(map(asks_for_entry, predicates))
+        case AllOf(predicates):
+            return any(map(asks_for_entry, predicates))
+        case Test(parameter):
+            return parameter.field.startswith("x.")
+        case Not() | Words():
+            return False
+        case Chain():
+            return True
+        case Reverse() | Listed():
+            return False
 
 
 def all_of(conditions: Sequence[Filter]) -> Filter:
@@ -91,7 +142,8 @@ def _of_missing(field: str, wanted: set[bool]) -> Filter:
         return {}
     exists = wanted == {False}
     if field.startswith("x."):
-        return {field: {"$exists": exists}}
+        there: list[Filter] = [{field: {"$exists": True}}, {field + PRESENT: True}]
+        return {"$or": there} if exists else {"$nor": there}
     return {} if exists else {"_id": {"$in": []}}  # every resource has an id and a moment
 
 
@@ -130,6 +182,8 @@ def _matches(
             return quantity.condition(field, values)
         case "uri":
             return uri.condition(field, modifier, values)
+        case "special":
+            return near.condition(field, values)
         case "composite":
             return composite.condition(parameter, values, _of_part(terminology))
         case other:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import get_args
 
-from fhir_server.model.errors import Issue
+from fhir_server.model.errors import InvalidError, Issue
 from fhir_server.search.parameters import ParameterTable
 from fhir_server.search.query import SortKey, Summary, Total
 from fhir_server.search.types.conditions import malformed
@@ -19,9 +19,15 @@ CURSOR = "_cursor"
 #: Spoken about by the HTTP layer; nothing for a search to apply.
 SILENT = frozenset(("_format", "_pretty"))
 
+#: A place has no order, unless a search says from where.
+UNSORTABLE = frozenset(("composite", "special"))
+
 _TOTALS: dict[str, Total] = {total: total for total in get_args(Total)}
 _SUMMARIES: dict[str, Summary] = {summary: summary for summary in get_args(Summary)}
 _MAX_DIGITS = 9
+
+#: An order by more is nobody's wish, and MongoDB sorts by 32 fields at most.
+MAX_SORT_KEYS = 8
 
 
 @dataclass(slots=True)
@@ -72,19 +78,28 @@ class Controls:
         self.elements = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
         return text if self.elements else None
 
+    def _type(self, text: str) -> str:
+        types = text.split(",")
+        if self.table.resource_type not in types:
+            raise malformed("_type", text, f"{self.table.resource_type} among the types, which is what is searched")
+        return text
+
     def _cursor(self, text: str) -> str:
         self.cursor = text
         return text
 
     def _sort(self, text: str) -> str | None:
         keys: dict[str, SortKey] = {}
-        for rule in text.split(","):
+        rules = text.split(",")
+        if len(rules) > MAX_SORT_KEYS:
+            raise malformed("_sort", text, f"at most {MAX_SORT_KEYS} parameters to sort by, not {len(rules)}")
+        for rule in rules:
             descending = rule.startswith("-")
             code = rule[1:] if descending else rule
             if not code or code in keys:
                 continue
             parameter = self.table.parameters.get(code)
-            if parameter is not None and parameter.type != "composite":
+            if parameter is not None and parameter.type not in UNSORTABLE:
                 keys[code] = SortKey(parameter, descending)
             else:
                 self.ignored.append(self._not_sortable(code))
@@ -93,8 +108,37 @@ class Controls:
         self.sort = tuple(keys.values())
         return ",".join(f"-{code}" if key.descending else code for code, key in keys.items()) or None
 
+    def _contained(self, text: str) -> str | None:
+        _require("_contained", text, ("false", "true", "both"))
+        if text == "false":
+            return text
+        self.ignored.append(
+            Issue(
+                "not-supported",
+                f"`_contained={text}` is not supported: contained resources are not searched, only those that stand by "
+                "themselves.",
+                "http._contained",
+                "HS-SEARCH-UNSUPPORTED",
+            )
+        )
+        return None
+
+    def _contained_type(self, text: str) -> str:
+        _require("_containedType", text, ("container", "contained"))
+        return text
+
+    def _query(self, text: str) -> str:
+        """No named query is defined here; to ignore one would answer another question than was asked."""
+        raise InvalidError(
+            f"There is no named query {text[:60]!r}: this server defines none, and R4 itself has no "
+            "OperationDefinition of kind `query`.",
+            code="not-supported",
+            key="HS-SEARCH-QUERY",
+            expression="http._query",
+        )
+
     def _not_sortable(self, code: str) -> Issue:
-        known = ", ".join(sorted(c for c, p in self.table.parameters.items() if p.type != "composite"))
+        known = ", ".join(sorted(c for c, p in self.table.parameters.items() if p.type not in UNSORTABLE))
         return Issue(
             "not-supported",
             f"{self.table.resource_type} cannot be sorted by {code[:60]!r}; it can by: {known}.",
@@ -114,6 +158,10 @@ _READERS: dict[str, Callable[[Controls, str], str | None]] = {
     "_summary": Controls._summary,
     "_elements": Controls._elements,
     "_sort": Controls._sort,
+    "_contained": Controls._contained,
+    "_containedType": Controls._contained_type,
+    "_query": Controls._query,
+    "_type": Controls._type,
     CURSOR: Controls._cursor,
 }
 

@@ -6,32 +6,47 @@ only searches take part that an index leads to few documents, whatever else they
 
 from __future__ import annotations
 
-from fhir_server.search.query import Comparison, Predicate, ReferenceValue, Search, TokenValue
+from collections.abc import Iterable
+
+from fhir_server.search.query import AllOf, AnyOf, Comparison, Predicate, ReferenceValue, Search, TokenValue, Value
 
 #: Types to which one record seldom has more than some thousand others.
 NARROW_TARGETS = ("Patient/", "Encounter/")
 
+#: More values than this, such as a chain has found, are no quick search whatever they name.
+FEW = 100
+
 
 def is_quick(search: Search) -> bool:
     """Whether some predicate selects few documents by its index, or one index gives the page in its order."""
-    if any(map(_is_narrow, search.predicates)):
+    if any(map(is_narrow, search.predicates)):
         return True
     if search.sort or search.only_total or search.total not in (None, "none") or len(search.predicates) != 1:
         return False
     match search.predicates[0]:
         case Comparison(parameter, None, values):
             exact = all(isinstance(v, ReferenceValue) or (isinstance(v, TokenValue) and v.code) for v in values)
-            return parameter.type in ("token", "reference") and exact
+            return parameter.type in ("token", "reference") and exact and _are_few(values)
     return False
 
 
-def _is_narrow(predicate: Predicate) -> bool:
+def is_narrow(predicate: Predicate) -> bool:
+    """Whether a predicate selects few documents by its index."""
     match predicate:
         case Comparison(parameter, None, values) if parameter.field == "_id" or parameter.identifies:
-            return all(isinstance(v, TokenValue) and v.code for v in values)
+            return all(isinstance(v, TokenValue) and v.code for v in values) and _are_few(values)
         case Comparison(parameter, None, values) if parameter.type == "reference":
-            return all(
+            named = all(
                 isinstance(v, ReferenceValue) and all(entry.startswith(NARROW_TARGETS) for entry in v.entries)
                 for v in values
             )
+            return named and _are_few(values)
+        case AllOf(predicates):
+            return any(map(is_narrow, predicates))
+        case AnyOf(predicates):
+            return all(map(is_narrow, predicates))
     return False
+
+
+def _are_few(values: Iterable[Value]) -> bool:
+    return sum(len(v.entries) if isinstance(v, ReferenceValue) else 1 for v in values) <= FEW

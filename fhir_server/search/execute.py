@@ -66,13 +66,22 @@ class SearchStore(Protocol):
 
     async def estimate(self, resource_type: str) -> int: ...
 
+    async def collections(self) -> list[str]: ...
 
-async def page_of(store: SearchStore, search: Search, terminology: Terminology, access: Iterable[Filter] = ()) -> Page:
+
+async def page_of(
+    store: SearchStore,
+    search: Search,
+    terminology: Terminology,
+    access: Iterable[Filter] = (),
+    fields: Mapping[str, int] | None = None,
+) -> Page:
     """The page of a search's matches that its cursor names, or the first.
 
     Args:
         search: parsed, its terminology modifiers resolved
         access: conditions that every match must meet, such as those of an access policy
+        fields: further fields that are wanted of the rows, as a projection
 
     Returns:
         The page. Its total is there when `_total` asks for it, and when the first page shows all there is.
@@ -83,7 +92,7 @@ async def page_of(store: SearchStore, search: Search, terminology: Terminology, 
     conditions = filter_of(search, terminology, access)
     if search.only_total:
         return Page([], total=await _total(store, search, conditions))
-    query = _Query(store, search, conditions, order_of(search.sort))
+    query = _Query(store, search, conditions, order_of(search.sort), fields or {})
     cursor = cursor_of(search, query.order)
     if cursor is not None and not cursor.forward:
         page = await _backward(query, cursor)
@@ -143,6 +152,7 @@ class _Query:
     search: Search
     conditions: Filter
     order: Order
+    fields: Mapping[str, int]
 
     async def fetch(self, cursor: Cursor | None, limit: int) -> list[Keyed]:
         """Matches with their keys, from the cursor on, in its direction."""
@@ -199,12 +209,22 @@ class _Query:
             forward=forward,
             inclusive=cursor is not None and cursor.direction == "q",
             limit=limit,
+            fields=self.fields,
         )
         found = await self.store.aggregate(
             self.search.resource_type, [{"$match": self.conditions}, *stages], shared=is_quick(self.search)
         )
+        for row in found:
+            self._tell_marks(row)
         return [(row, computed_key(self.order, row)) for row in found]
 
+    def _tell_marks(self, row: Row) -> None:
+        for i, key in enumerate(self.order.keys):
+            if key.positions:
+                row["distance_m"] = row[f"k{i}"]
+            if key.terms:
+                row["score"] = row[f"k{i}"]
+
     def _fields(self) -> dict[str, int]:
-        """The fields of a row, and the one that it is sorted by."""
-        return {**FIELDS, **{key.parameter.field: 1 for key in self.order.keys}}
+        """The fields of a row, those that are wanted besides, and the one that it is sorted by."""
+        return {**FIELDS, **self.fields, **{key.parameter.field: 1 for key in self.order.keys}}

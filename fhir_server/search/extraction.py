@@ -13,6 +13,10 @@ from fhir_server.fhirpath.compile import Branch
 from fhir_server.fhirpath.steps import Key, Nth, Visit, visit_from_member, visit_of
 from fhir_server.search.entries import Further, Make
 
+#: Marks a parameter whose element is there and leaves no entry (a reference by identifier alone, a concept in words):
+#: it is not `:missing`. A field of its own, so that the partial indexes do not see it.
+PRESENT = ":present"
+
 Resource = dict[str, Any]
 Entries = dict[str, Any]
 
@@ -46,6 +50,7 @@ def simple_extract(
     put = _merge if merging else _set
     visit = _visit(branch)
     everyone = (*codes, *bare)
+    marks = [code + PRESENT for code in everyone]
 
     def keep(main: list[Any], further: Further, entries: Entries) -> None:
         if main:
@@ -55,6 +60,8 @@ def simple_extract(
         for suffix, others in further.items():
             if others:
                 put(entries, everyone, suffix, others)
+        if not main:
+            entries.update(dict.fromkeys(marks, True))
 
     def extract(resource: Resource, member: Any, entries: Entries) -> None:
         values: list[Any] = []

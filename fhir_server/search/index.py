@@ -9,13 +9,17 @@ Spec: https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.fhirpath.compile import Branch, compiled
+from fhir_server.fhirpath.expression import Expression
 from fhir_server.fhirpath.shapes import Shape, shape_of
 from fhir_server.fhirpath.steps import Key, visit_of
 from fhir_server.search.components import components_of
+from fhir_server.search.custom import compiled_for
+from fhir_server.search.dynamic import dynamic_extract
 from fhir_server.search.entries import Make
 from fhir_server.search.entries.makers import Makers
 from fhir_server.search.extraction import (
@@ -27,6 +31,7 @@ from fhir_server.search.extraction import (
     special_extract,
 )
 from fhir_server.search.parameters import table_of
+from fhir_server.search.words import add_words
 from profiles.registry import Registry, SearchParameter
 from profiles.terminology import Terminology
 
@@ -57,6 +62,7 @@ class Indexer:
 
     def __init__(self, registry: Registry, terminology: Terminology, base_url: str) -> None:
         self._registry = registry
+        self._full_text = registry.full_text
         self._makers = Makers(registry, terminology, base_url)
         self._plans: dict[str, _Plan] = {}
 
@@ -66,7 +72,8 @@ class Indexer:
         A value is a list that is not empty, or the bare entry of a parameter that can have but one: `near`, and a date
         or a reference that no resource has twice (`Parameter.bare`). Lists are many keys in an index, and no two of
         them go into one compound index; bare entries do, and have an order. Values may be shared by several codes
-        and must not be changed. What cannot be indexed is passed over; a resource is stored all the same.
+        and must not be changed. What cannot be indexed is passed over; a resource is stored all the same, and
+        `code:present` says that there is something.
         """
         resource_type = resource["resourceType"]
         plan = self._plans.get(resource_type)
@@ -79,6 +86,8 @@ class Indexer:
                 extract(resource, member, entries)
         for extract in plan.always:
             extract(resource, None, entries)
+        if self._full_text:
+            add_words(resource, entries, self._full_text)
         return entries
 
     def _plan(self, resource_type: str) -> _Plan:
@@ -102,7 +111,21 @@ class Indexer:
                 by_member.setdefault(trigger, []).append(extract)
             if not path.triggers:
                 always.append(extract)
+        always += self._dynamic(resource_type)
         return _Plan({name: tuple(extracts) for name, extracts in by_member.items()}, tuple(always))
+
+    def renew(self) -> None:
+        """Take up the search parameters that the registry has now."""
+        self._plans.clear()
+
+    def _dynamic(self, resource_type: str) -> Iterator[Extract]:
+        """The extractions of parameters whose expressions are more than paths."""
+        parameters = table_of(resource_type, self._registry).parameters
+        for definition in self._registry.parameters_of(resource_type).values():
+            expression = compiled_for(self._registry, definition, resource_type) if definition.own else ()
+            if isinstance(expression, Expression):
+                bare = parameters[definition.code].bare
+                yield dynamic_extract(expression, definition, self._makers, bare=bare)
 
     def _paths(self, resource_type: str) -> list[_Path]:
         root = shape_of(resource_type)
@@ -110,7 +133,8 @@ class Indexer:
         for parameter in self._registry.parameters_of(resource_type).values():
             if parameter.expression is None or parameter.code in STORED_APART:
                 continue
-            for branch in compiled(self._registry, parameter.expression, root):
+            branches = compiled_for(self._registry, parameter, resource_type)
+            for branch in branches if isinstance(branches, tuple) else ():
                 key, path = (
                     self._composite(parameter, branch, root)
                     if parameter.type == "composite"

@@ -29,19 +29,31 @@ MOST = 60
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """One index: the fields with their directions, and what a document must have to be in it."""
+    """One index: the fields with their directions (or kinds), and what a document must have to be in it."""
 
     name: str
-    keys: tuple[tuple[str, int], ...]
+    keys: tuple[tuple[str, int | str], ...]
     partial: dict[str, Any] | None = None
 
 
-@lru_cache(maxsize=1024)
+#: Begins the names of the indexes of the operator's own parameters.
+OWN = "own:"
+
+
 def indexes_of(resource_type: str, registry: Registry) -> tuple[IndexSpec, ...]:
     """The indexes of a type's collection, the most needed first, at most 60."""
+    return _indexes_of(resource_type, registry, registry.revision)
+
+
+@lru_cache(maxsize=1024)
+def _indexes_of(resource_type: str, registry: Registry, _: int) -> tuple[IndexSpec, ...]:
     parameters = list(table_of(resource_type, registry).parameters.values())
     specs = [IndexSpec("_lastUpdated", (("t", 1), ("_id", 1)))]
     specs += _of_charts(resource_type)
+    specs += [_of_field(f"x.{code}", code) for code in registry.full_text]
+    for parameter in [p for p in parameters if p.own]:
+        specs += [replace(spec, name=OWN + spec.name) for spec in _of_entries(parameter)]
+    parameters = [p for p in parameters if not p.own]
     for parameter in parameters:
         if parameter.within is None and not parameter.parts:
             specs += _of_entries(parameter)
@@ -68,6 +80,8 @@ def _of_entries(parameter: Parameter) -> Iterator[IndexSpec]:
         case "quantity":
             yield _of_pair(field, code, "l", "h")
             yield _of_pair(field, f"{code}:canonical", "cu", "cl")
+        case "special":
+            yield IndexSpec(code, ((field, "2dsphere"),))
 
 
 def _of_charts(resource_type: str) -> Iterator[IndexSpec]:

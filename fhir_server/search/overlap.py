@@ -26,14 +26,14 @@ def with_overlaps(
     plain: Mapping[str, Parameter], definitions: Mapping[str, SearchParameter], resource_type: str
 ) -> dict[str, Parameter]:
     """The parameters of a type, no composites, each told which others hold its entries (`within`, `parts`)."""
-    ways = {code: _ways(definitions[code], resource_type) for code in plain}
+    ways = {code: ways_of(definitions[code], resource_type) for code in plain}
     return {
         code: replace(parameter, within=_wider(parameter, plain, ways), parts=_parts(parameter, plain, ways))
         for code, parameter in plain.items()
     }
 
 
-def _ways(definition: SearchParameter, resource_type: str) -> frozenset[str]:
+def ways_of(definition: SearchParameter, resource_type: str) -> frozenset[str]:
     """The paths of an expression that start at the type."""
     branches = (definition.expression or "").split(" | ")
     return frozenset(b for b in branches if b.lstrip("(").startswith(f"{resource_type}."))

@@ -19,6 +19,7 @@ import msgspec
 
 from fhir_server.model.errors import InvalidError
 from fhir_server.search.controls import CURSOR
+from fhir_server.search.include import INCLUDES
 from fhir_server.search.query import Search, SortKey
 from fhir_server.search.sort import ENDS, KeyValue, Order, Place
 
@@ -26,7 +27,7 @@ from fhir_server.search.sort import ENDS, KeyValue, Order, Place
 Direction = Literal["n", "p", "q"]
 
 #: These choose what is shown of a page; a cursor serves whatever they say.
-_NOT_IN_FINGERPRINT = frozenset(("_count", "_total", "_summary", "_elements", CURSOR))
+_NOT_IN_FINGERPRINT = frozenset(("_count", "_total", "_summary", "_elements", CURSOR, *INCLUDES))
 
 _MAX_CHARS = 8_000
 _INT64 = range(-(2**63), 2**63)
@@ -37,7 +38,8 @@ class Page:
     """One page of matches.
 
     Attributes:
-        rows: documents with `_id`, `v`, `t` and `r` (the resource's JSON)
+        rows: documents with `_id`, `v`, `t` and `r` (the resource's JSON), and `distance_m` or `score` where that is
+            the order
         next: the cursor of the page after this one; None at the end
         previous: the cursor of the page before this one; None at the beginning
         total: the number of all matches, when it was asked for or is known anyway
@@ -73,11 +75,26 @@ def cursor_of(search: Search, order: Order) -> Cursor | None:
     Raises:
         InvalidError: 400; it is not one of ours, or belongs to another query.
     """
+    row = cursor_at(search)
+    if row is None:
+        return None
+    if len(row) - 3 != len(order.keys):
+        raise mangled()
+    keys = tuple([_key_of(value, key) for value, key in zip(row[3:], order.keys, strict=True)])
+    return Cursor(row[0], Place(keys, row[2]))
+
+
+def cursor_at(search: Search) -> list[Any] | None:
+    """A search's cursor as its direction, fingerprint, id and keys, which are whatever the client has sent.
+
+    Raises:
+        InvalidError: 400; it is not one of ours, or belongs to another query.
+    """
     if search.cursor is None:
         return None
     row = _decoded(search.cursor)
     if len(row) < 3 or row[0] not in ("n", "p", "q") or not isinstance(row[2], str):
-        raise _mangled()
+        raise mangled()
     if row[1] != fingerprint_of(search):
         raise InvalidError(
             "The page cursor belongs to another search: its parameters or its order were changed. Follow the links of "
@@ -85,32 +102,31 @@ def cursor_of(search: Search, order: Order) -> Cursor | None:
             key="HS-SEARCH-CURSOR",
             expression=f"http.{CURSOR}",
         )
-    if len(row) - 3 != len(order.keys):
-        raise _mangled()
-    keys = tuple([_key_of(value, key) for value, key in zip(row[3:], order.keys, strict=True)])
-    return Cursor(row[0], Place(keys, row[2]))
+    return row
 
 
 def fingerprint_of(search: Search) -> str:
     """What two searches share exactly when they have the same matches in the same order."""
-    parts = [search.resource_type, *(p for p in search.applied if p[0] not in _NOT_IN_FINGERPRINT)]
+    parts = [search.compartment, search.resource_type, *(p for p in search.applied if p[0] not in _NOT_IN_FINGERPRINT)]
     return blake2b(msgspec.json.encode(parts), digest_size=6).hexdigest()
 
 
 def _decoded(text: str) -> list[Any]:
     try:
         if len(text) > _MAX_CHARS:
-            raise _mangled()
+            raise mangled()
         row = msgspec.json.decode(urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)))
     except (UnicodeError, binascii.Error, msgspec.DecodeError, RecursionError):
-        raise _mangled() from None
+        raise mangled() from None
     if not isinstance(row, list):
-        raise _mangled()
+        raise mangled()
     return row
 
 
 def _key_of(value: Any, key: SortKey) -> KeyValue:
     """One key of the type that its parameter sorts by; it comes from outside and may be anything."""
+    if key.positions or key.terms:
+        return _distance(value)
     ends = None if key.parameter.field == "t" else ENDS.get(key.parameter.type)
     if value is None and key.parameter.field != "t":
         return None
@@ -118,18 +134,24 @@ def _key_of(value: Any, key: SortKey) -> KeyValue:
         if key.parameter.field == "t":
             return _moment(value)
         if not isinstance(value, str) or "\0" in value:
-            raise _mangled()
+            raise mangled()
         return value
     if not isinstance(value, list) or len(value) != 2:
-        raise _mangled()
+        raise mangled()
     if key.parameter.type == "date":
         return _moment(value[0]), _moment(value[1])
     return _decimal(value[0]), _decimal(value[1])
 
 
+def _distance(value: Any) -> float:
+    if type(value) is not float:
+        raise mangled()
+    return value
+
+
 def _moment(value: Any) -> int:
     if type(value) is not int or value not in _INT64:
-        raise _mangled()
+        raise mangled()
     return value
 
 
@@ -139,11 +161,12 @@ def _decimal(value: Any) -> Decimal:
     except InvalidOperation:
         number = None
     if number is None or not number.is_finite() or len(number.as_tuple().digits) > 34 or abs(number.adjusted()) > 6000:
-        raise _mangled()
+        raise mangled()
     return number
 
 
-def _mangled() -> InvalidError:
+def mangled() -> InvalidError:
+    """400: a cursor that this server did not make."""
     return InvalidError(
         "The page cursor is not one that this server made, or was cut short on its way. Follow the links of a search "
         "as they are, or start again without _cursor.",

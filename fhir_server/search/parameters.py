@@ -13,7 +13,7 @@ from functools import lru_cache
 from fhir_server.model.errors import InvalidError, Issue
 from fhir_server.search.charts import is_charted
 from fhir_server.search.components import components_of
-from fhir_server.search.overlap import with_overlaps
+from fhir_server.search.overlap import ways_of, with_overlaps
 from fhir_server.search.query import Parameter
 from profiles.registry import Element, Registry, SearchParameter
 
@@ -26,7 +26,11 @@ MODIFIERS: dict[str, tuple[str, ...]] = {
     "number": ("missing",),
     "quantity": ("missing",),
     "composite": ("missing",),
+    "special": ("missing",),
 }
+
+#: The special parameters that have entries; the others are read where a search is (see `parse`).
+_INDEXED_SPECIALS = frozenset(("near",))
 
 #: Kept in fields of their own, not among the index entries.
 FIELDS = {"_id": "_id", "_lastUpdated": "t"}
@@ -38,9 +42,8 @@ _WHERE = re.compile(r"\.where\((?:[^()]|\([^()]*\))*\)")
 _RESOLVES_TO = re.compile(r"resolve\(\) is (\w+)")
 _CAST = re.compile(r"\((\S+) as \w+\)|(\S+)\.as\(\w+\)")
 
-#: Named by the specification, answered in a later version of this server.
-_NOT_YET = frozenset(("_list", "_has", "_filter", "_text", "_content", "_query", "_type", "near"))
-_INCLUDES = frozenset(("_include", "_revinclude", "_contained", "_containedType", "_score"))
+#: Named by the specification, and not for every type, or not with every setting.
+_ELSEWHERE = frozenset(("_text", "_content", "near", "_score"))
 
 
 class ParameterTable:
@@ -54,9 +57,13 @@ class ParameterTable:
         plain = {
             code: _parameter_of(d, resource_type, registry)
             for code, d in definitions.items()
-            if d.type in MODIFIERS and d.type != "composite" and d.expression
+            if d.type in MODIFIERS
+            and d.type != "composite"
+            and d.expression
+            and (d.type != "special" or code in _INDEXED_SPECIALS)
         }
-        plain = with_overlaps(plain, definitions, resource_type)
+        given = {code: parameter for code, parameter in plain.items() if not parameter.own}
+        plain |= with_overlaps(given, definitions, resource_type)
         self.parameters: dict[str, Parameter] = dict(plain)
         for code, definition in definitions.items():
             if definition.type != "composite":
@@ -68,6 +75,8 @@ class ParameterTable:
                 field=f"x.{code}",
                 components=tuple(_parameter_of(p, resource_type, registry) for p in parts),
                 driver=plain.get(own[parts[0].url].code) if parts[0].url in own else None,
+                own=definition.own,
+                ready=definition.ready,
             )
         self._bound: dict[str, tuple[Parameter, str | None]] = {}
 
@@ -89,6 +98,11 @@ class ParameterTable:
         result = (parameter, modifier or None)
         self._bound[name] = result  # only names that exist get here, so the table stays small
         return result
+
+    def ways_of(self, code: str) -> frozenset[str]:
+        """The paths from the type itself to what a parameter finds; empty for one that does not exist."""
+        definition = self._registry.parameters_of(self.resource_type).get(code)
+        return ways_of(definition, self.resource_type) if definition else frozenset()
 
     def modifiers_of(self, parameter: Parameter) -> tuple[str, ...]:
         """The modifiers that a parameter has here."""
@@ -117,9 +131,8 @@ class ParameterTable:
         """Why a name was not understood, and what was perhaps meant."""
         code = name.partition(":")[0]
         expression = f"http.{name[:80]}"
-        if code in _INCLUDES or code in _NOT_YET or "." in name or (code in self.parameters and ":" in name):
-            what = f"The chained search parameter {name[:80]!r}" if "." in name else f"The search parameter {code!r}"
-            text = f"{what} is not supported by this server."
+        if code in _ELSEWHERE or (code in self.parameters and ":" in name):
+            text = f"The search parameter {code!r} is not supported by this server."
             return Issue("not-supported", text, expression, "HS-SEARCH-UNSUPPORTED")
         near = get_close_matches(code, self.parameters, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -128,9 +141,13 @@ class ParameterTable:
         return Issue("not-supported", text, expression, "HS-SEARCH-UNKNOWN")
 
 
-@lru_cache(maxsize=1024)
 def table_of(resource_type: str, registry: Registry) -> ParameterTable:
     """The search parameters of a type, prepared once."""
+    return _table_of(resource_type, registry, registry.revision)
+
+
+@lru_cache(maxsize=1024)
+def _table_of(resource_type: str, registry: Registry, _: int) -> ParameterTable:
     return ParameterTable(resource_type, registry)
 
 
@@ -154,7 +171,9 @@ def _parameter_of(definition: SearchParameter, resource_type: str, registry: Reg
         longest_us=_longest_us(codes) if definition.type == "date" else None,
         single=single,
         bare=bare and definition.type in ("date", "reference"),
-        charted=bare and is_charted(resource_type, definition.code),
+        charted=bare and not definition.own and is_charted(resource_type, definition.code),
+        own=definition.own,
+        ready=definition.ready,
     )
 
 

@@ -5,17 +5,42 @@ Spec: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
-from fhir_server.model.errors import InvalidError, Issue
+from fhir_server.model.errors import InvalidError, Issue, UnprocessableError
+from fhir_server.search.chains import HAS, LIST, Depth, about, chain_of, listed_of, looks_elsewhere, reverse_of
 from fhir_server.search.controls import NAMES, SILENT, Controls
 from fhir_server.search.escape import split, unescape
-from fhir_server.search.parameters import table_of
-from fhir_server.search.query import Comparison, MissingValue, Parameter, Predicate, Search, TextValue, Value
-from fhir_server.search.types import composite, date, number, quantity, reference, string, token
+from fhir_server.search.filter.build import FILTER, predicate_of
+from fhir_server.search.include import INCLUDES, include_of
+from fhir_server.search.parameters import ParameterTable, table_of
+from fhir_server.search.query import (
+    Comparison,
+    Include,
+    MissingValue,
+    NearValue,
+    Parameter,
+    Predicate,
+    Search,
+    SortKey,
+    TextValue,
+    Value,
+    Words,
+)
+from fhir_server.search.types import composite, date, near, number, quantity, reference, string, token
 from fhir_server.search.types.conditions import malformed
+from fhir_server.search.types.words import parse_words
 from profiles.registry import Registry
+
+#: Values of one parameter that an index is asked for at once, and of one that compares every entry.
+MAX_VALUES = 500
+MAX_PATTERNS = 50
+_BY_PATTERN = frozenset(("contains", "text"))
+
+#: Where nothing else is set.
+MAX_CHAIN_DEPTH = 5
 
 _MISSING = {"true": MissingValue(True), "false": MissingValue(False)}
 
@@ -29,6 +54,7 @@ def parse(
     default_count: int,
     max_count: int,
     base_url: str = "",
+    max_chain_depth: int = MAX_CHAIN_DEPTH,
 ) -> Search:
     """Read the parameters of a type-level search, already decoded from their URL.
 
@@ -38,10 +64,12 @@ def parse(
         default_count: the page size when `_count` is not given
         max_count: the largest page; a larger `_count` is lowered to it
         base_url: of this server; references below it are local ones
+        max_chain_depth: most steps from resource to resource in one parameter
 
     Raises:
         InvalidError: 400; one issue for each malformed value, each modifier that does not apply, and, when strict, each
             parameter that does not exist.
+        UnprocessableError: 422; more values for one parameter than are searched for at once, or a longer chain.
     """
     table = table_of(resource_type, registry)
     base = f"{base_url.rstrip('/')}/" if base_url else ""
@@ -50,6 +78,7 @@ def parse(
     applied: list[tuple[str, str]] = []
     ignored: list[Issue] = []
     errors: list[Issue] = []
+    includes: dict[Include, None] = {}
     for name, text in pairs:
         if not text or name in SILENT:
             continue
@@ -61,12 +90,19 @@ def parse(
                 if took is not None:
                     applied.append((name, took))
                 continue
-            bound = table.bound(name)
-            if bound is None:
-                ignored.append(table.unknown(name))
+            if name in INCLUDES:
+                found = include_of(table, name, text, registry)
+                if isinstance(found, Issue):
+                    ignored.append(found)
+                elif found not in includes:
+                    includes[found] = None
+                    applied.append((name, text))
                 continue
-            predicate = _comparison(bound, name, text, base, registry)
-            if predicate is not None:
+            depth = Depth(name, max_chain_depth) if looks_elsewhere(name) or name == FILTER else None
+            predicate = _predicate(table, name, text, base, registry, depth)
+            if isinstance(predicate, Issue):
+                ignored.append(about(predicate, name))
+            elif predicate is not None:
                 predicates.append(predicate)
                 applied.append((name, text))
         except InvalidError as error:
@@ -79,15 +115,32 @@ def parse(
     return Search(
         resource_type=resource_type,
         predicates=tuple(predicates),
-        sort=controls.sort,
+        sort=(*controls.sort, *_by_nearness(controls.sort, predicates)),
         count=controls.count,
         total=controls.total,
         summary=controls.summary,
         elements=controls.elements,
         cursor=controls.cursor,
+        includes=tuple(includes),
         applied=tuple(applied),
         ignored=tuple([replace(issue, severity="warning") for issue in ignored]) if ignored else (),
     )
+
+
+def _by_nearness(sort: Sequence[SortKey], predicates: Iterable[Predicate]) -> Iterator[SortKey]:
+    """The order by distance or by score, where positions or words are given; after all that `_sort` asks for."""
+    if any(key.parameter.field == "_id" for key in sort):
+        return
+    for predicate in predicates:
+        if isinstance(predicate, Words):
+            words = Parameter(predicate.field.removeprefix("x."), "special", predicate.field, single=True)
+            yield SortKey(words, descending=True, terms=predicate.terms)
+            return
+        if isinstance(predicate, Comparison) and predicate.parameter.type == "special":
+            positions = tuple(v for v in predicate.values if isinstance(v, NearValue))
+            if positions:
+                yield SortKey(predicate.parameter, descending=False, positions=positions)
+                return
 
 
 def _is_encodable(text: str) -> bool:
@@ -98,18 +151,51 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
+def _predicate(
+    table: ParameterTable,
+    name: str,
+    text: str,
+    base_url: str,
+    registry: Registry,
+    depth: Depth | None,
+    steps: int = 0,
+) -> Predicate | Issue | None:
+    """What one parameter asks for; an issue when there is no such parameter, None when it has no value."""
+    if depth is not None and looks_elsewhere(name):
+
+        def read(resource_type: str, rest: str) -> Predicate | Issue | None:
+            depth.require(steps + 1)
+            return _predicate(table_of(resource_type, registry), rest, text, base_url, registry, depth, steps + 1)
+
+        if name == LIST:
+            return listed_of(table, name, text)
+        if name.startswith(HAS):
+            return reverse_of(table, name, read, registry)
+        return chain_of(table, name, read)
+    if depth is not None and name == FILTER:
+        read_value = partial(value_of, base_url=base_url, registry=registry)
+        return predicate_of(table.resource_type, text, registry, read_value, partial(depth.require, steps + 1))
+    if name in registry.full_text:
+        return parse_words(f"x.{name}", name, text)
+    bound = table.bound(name)
+    return table.unknown(name) if bound is None else _comparison(bound, name, text, base_url, registry)
+
+
 def _comparison(
     bound: tuple[Parameter, str | None], name: str, text: str, base_url: str, registry: Registry
 ) -> Comparison | None:
     """One parameter with all its values; None when they are all empty."""
     parameter, modifier = bound
-    values = tuple(
-        [
-            value_of(parameter, name, modifier, part, base_url, registry)
-            for part in (split(text, ",") if "," in text else (text,))
-            if part
-        ]
-    )
+    parts = split(text, ",") if "," in text else [text]
+    most = MAX_PATTERNS if modifier in _BY_PATTERN else MAX_VALUES
+    if len(parts) > most:
+        raise UnprocessableError(
+            f"The search parameter {name!r} has {len(parts)} values; {most} at most are searched for at once.",
+            code="too-costly",
+            key="HS-SEARCH-VALUES",
+            expression=f"http.{name[:80]}",
+        )
+    values = tuple([value_of(parameter, name, modifier, part, base_url, registry) for part in parts if part])
     return Comparison(parameter, modifier, values) if values else None
 
 
@@ -140,6 +226,8 @@ def value_of(
             return quantity.parse_value(name, text)
         case "uri":
             return TextValue(unescape(text))
+        case "special":
+            return near.parse_value(name, text)
         case "composite":
             return composite.parse_value(
                 parameter, name, text, lambda part, label, t: value_of(part, label, None, t, base_url, registry)

@@ -1,16 +1,18 @@
 """A search as a typed tree: what `parse` reads and `compile` turns into a filter.
 
-A search is the AND of its predicates; a predicate is the OR of its values. `Predicate` is a union: chains and reverse
-chains are to become further members of it, and `compile` dispatches on the member's class.
+A search is the AND of its predicates. `Predicate` is a union, and `compile` dispatches on the member's class: a
+comparison is the OR of its values; chains and what else looks into other resources become comparisons before that (see
+`follow`).
 
 Spec: https://hl7.org/fhir/R4/search.html
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from fhir_server.model.errors import Issue
 
@@ -25,7 +27,7 @@ class Parameter:
 
     Attributes:
         code: its name in a query
-        type: token, string, reference, date, number, quantity, uri or composite
+        type: token, string, reference, date, number, quantity, uri, composite or special (`near`)
         field: the document field that its entries are in: `x.<code>`, or `_id` and `t`
         targets: of a reference, the types that it can point to
         components: of a composite, the parameters that its parts are searched by
@@ -38,6 +40,8 @@ class Parameter:
         charted: of a date, whether its index holds the documents without a value too (see `search.charts`)
         within: of a reference, the field of the parameter that has all its entries, and others (see `search.overlap`)
         parts: the parameters whose entries together are all of this one's, and no others
+        own: whether it is the operator's own, not of the specification
+        ready: whether all resources have been indexed by it
     """
 
     code: str
@@ -54,6 +58,8 @@ class Parameter:
     charted: bool = False
     within: str | None = None
     parts: tuple[Parameter, ...] = ()
+    own: bool = False
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,15 @@ class QuantityValue:
 
 
 @dataclass(frozen=True, slots=True)
+class NearValue:
+    """A position in degrees, and the distance from it in metres."""
+
+    latitude: float
+    longitude: float
+    radius_m: float
+
+
+@dataclass(frozen=True, slots=True)
 class CompositeValue:
     """One value for each component, in the order of the definition."""
 
@@ -146,6 +161,7 @@ Value = (
     | DateValue
     | NumberValue
     | QuantityValue
+    | NearValue
     | CompositeValue
     | MissingValue
 )
@@ -160,16 +176,148 @@ class Comparison:
     values: tuple[Value, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of several predicates holds."""
+
+    predicates: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """All of several predicates hold."""
+
+    predicates: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """A predicate does not hold."""
+
+    predicate: Predicate
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One parameter compared by an operator of `_filter` that is neither a prefix nor a modifier."""
+
+    parameter: Parameter
+    operator: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """An expression of `_text` or `_content`: the condition it makes, and the words that count for the score."""
+
+    field: str
+    condition: dict[str, Any] = dataclass_field(hash=False)
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A reference leads to a resource that meets a predicate: `subject:Patient.name=peter`.
+
+    Attributes:
+        parameter: the reference
+        links: the types that it may lead to, each with what the resource must meet; one of them does
+    """
+
+    parameter: Parameter
+    links: tuple[tuple[str, Predicate], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """A resource that meets a predicate refers to the one that is searched: `_has:Observation:patient:code=1234-5`.
+
+    Attributes:
+        resource_type: the type that is searched
+        key: what is referred to: its id, or its canonical URL
+        source: the type that refers to it
+        parameter: the reference by which it does
+        predicate: what the referring resource meets
+    """
+
+    resource_type: str
+    key: Parameter
+    source: str
+    parameter: Parameter
+    predicate: Predicate
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The resource is a current entry of one of some Lists, by their ids: `_list=42`."""
+
+    resource_type: str
+    key: Parameter
+    lists: tuple[str, ...]
+
+
 #: What a search may be made of.
-Predicate = Comparison
+Predicate = Comparison | Test | Words | AnyOf | AllOf | Not | Chain | Reverse | Listed
+
+
+def parts_of(predicate: Predicate) -> tuple[Predicate, ...]:
+    """The predicates that a predicate is made of."""
+    match predicate:
+        case AnyOf(predicates) | AllOf(predicates):
+            return predicates
+        case Not(inner):
+            return (inner,)
+        case Chain(_, links):
+            return tuple([part for _, part in links])
+        case Reverse():
+            return (predicate.predicate,)
+        case _:
+            return ()
+
+
+def with_parts(predicate: Predicate, parts: tuple[Predicate, ...]) -> Predicate:
+    """The same predicate made of other parts, as many as it had."""
+    match predicate:
+        case AnyOf() | AllOf():
+            return replace(predicate, predicates=parts)
+        case Not():
+            return Not(parts[0])
+        case Chain(_, links):
+            return replace(predicate, links=tuple([(name, p) for (name, _), p in zip(links, parts, strict=True)]))
+        case Reverse():
+            return replace(predicate, predicate=parts[0])
+        case _:
+            return predicate
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """One `_include` or `_revinclude`.
+
+    Attributes:
+        reverse: whether what refers to a resource is included, rather than what it refers to
+        source: the type that refers; None for any
+        code: the reference by which it does; None for any
+        target: the type that is referred to; None for any
+        iterate: whether it applies to resources that were themselves included
+    """
+
+    reverse: bool
+    source: str | None
+    code: str | None
+    target: str | None
+    iterate: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
-    """One rule of `_sort`."""
+    """One rule of `_sort`; with `positions`, the order by distance from the nearest of them, with `terms`,
+    by how well they match."""
 
     parameter: Parameter
     descending: bool
+    positions: tuple[NearValue, ...] = ()
+    terms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +328,8 @@ class Search:
         count: how many resources a page has
         total: what `_total` asks for; None when it was not given
         cursor: where the page starts, as a link of ours said (see `page`)
+        includes: what is added to the matches of a page
+        compartment: whose compartment is searched, such as `Patient/1`; empty for none
         applied: the parameters that took effect, in order, for the self link
         ignored: a warning for each parameter that did not
     """
@@ -192,6 +342,8 @@ class Search:
     summary: Summary = "false"
     elements: tuple[str, ...] = ()
     cursor: str | None = None
+    includes: tuple[Include, ...] = ()
+    compartment: str = ""
     applied: tuple[tuple[str, str], ...] = ()
     ignored: tuple[Issue, ...] = ()
 

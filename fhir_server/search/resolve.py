@@ -10,7 +10,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fhir_server.model.errors import InvalidError
-from fhir_server.search.query import CodeSet, Comparison, Predicate, Search, TextValue, TokenValue, Value
+from fhir_server.search.query import (
+    CodeSet,
+    Comparison,
+    Predicate,
+    Search,
+    TextValue,
+    TokenValue,
+    Value,
+    parts_of,
+    with_parts,
+)
 from profiles.terminology import Terminology
 
 #: Fetches a ValueSet that is stored in this server by its canonical URL.
@@ -39,9 +49,18 @@ def _asks(predicate: Predicate) -> bool:
     match predicate:
         case Comparison(parameter, modifier):
             return modifier in _MODIFIERS and parameter.type == "token"
+        case _:
+            return any(map(_asks, parts_of(predicate)))
 
 
-async def _resolved(comparison: Comparison, terminology: Terminology, held: Held) -> Comparison:
+async def _resolved(predicate: Predicate, terminology: Terminology, held: Held) -> Predicate:
+    if isinstance(predicate, Comparison):
+        return await _resolved_comparison(predicate, terminology, held) if _asks(predicate) else predicate
+    parts = [await _resolved(part, terminology, held) for part in parts_of(predicate)]
+    return with_parts(predicate, tuple(parts))
+
+
+async def _resolved_comparison(comparison: Comparison, terminology: Terminology, held: Held) -> Comparison:
     name = f"{comparison.parameter.code}:{comparison.modifier}"
     values: list[Value] = []
     for value in comparison.values:

@@ -15,25 +15,27 @@ Spec: https://hl7.org/fhir/R4/search.html#sort
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from fhir_server.model.dates import OPEN_START_US
 from fhir_server.search.compile import asks_for_entry
-from fhir_server.search.query import Comparison, Predicate, SortKey
+from fhir_server.search.query import AnyOf, Comparison, Predicate, SortKey
 from fhir_server.search.types.conditions import Filter
+from fhir_server.search.types.near import distance_m
+from fhir_server.search.types.words import score
 
 #: The value that orders a row: a text, a moment, or the two ends of a span or range. None: it has none.
 Bounds = tuple[int, int] | tuple[Decimal, Decimal]
-KeyValue = str | int | Bounds | None
+KeyValue = str | int | float | Bounds | None
 
 #: The ends of an entry that has two.
 ENDS = {"date": ("s", "e"), "number": ("l", "h"), "quantity": ("l", "h")}
 
 #: These modifiers compare fields beside the one that is sorted by.
-_BESIDE = frozenset(("text", "of-type", "identifier"))
+_BESIDE = frozenset(("text", "of-type", "identifier", "missing"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Order:
     @property
     def indexed(self) -> bool:
         """Whether an index has this order, to be walked forward."""
-        if len(self.keys) > 1:
+        if len(self.keys) > 1 or any(key.positions or key.terms for key in self.keys):
             return False
         # The highest entry of a token is one with its system, the lowest is the plain code: only that one orders codes.
         return all(
@@ -102,6 +104,10 @@ def _asks_for(predicate: Predicate, field: str) -> bool:
     match predicate:
         case Comparison(parameter, modifier):
             return parameter.field == field and modifier not in _BESIDE and asks_for_entry(predicate)
+        case AnyOf(predicates):
+            return all(_asks_for(part, field) for part in predicates)
+        case _:
+            return False
 
 
 # --- the order that an index has ------------------------------------------------------------------------------------
@@ -202,7 +208,13 @@ def _before(up: bool, inclusive: bool) -> str:
 
 
 def computed_stages(
-    order: Order, place: Place | None, *, forward: bool, inclusive: bool, limit: int
+    order: Order,
+    place: Place | None,
+    *,
+    forward: bool,
+    inclusive: bool,
+    limit: int,
+    fields: Mapping[str, int],
 ) -> list[dict[str, Any]]:
     """The stages that follow the `$match` of an aggregation; rows come with their keys as `k0`, `k1` and so on."""
     numbered = list(enumerate(order.keys))
@@ -213,8 +225,8 @@ def computed_stages(
     if place is not None:
         stages.append({"$match": _beyond_computed(order, place, forward=forward, inclusive=inclusive)})
     steps = {name: 1 if up else -1 for name, up in _directions(order, forward)}
-    fields = dict.fromkeys(("v", "t", "r", *(f"k{i}" for i, _ in numbered)), 1)
-    return [*stages, {"$sort": steps}, {"$limit": limit}, {"$project": fields}]
+    shown = {**fields, **dict.fromkeys(("v", "t", "r", *(f"k{i}" for i, _ in numbered)), 1)}
+    return [*stages, {"$sort": steps}, {"$limit": limit}, {"$project": shown}]
 
 
 def computed_key(order: Order, row: dict[str, Any]) -> tuple[KeyValue, ...]:
@@ -225,6 +237,10 @@ def computed_key(order: Order, row: dict[str, Any]) -> tuple[KeyValue, ...]:
 
 def _expression(key: SortKey) -> dict[str, Any] | str:
     path = f"${key.parameter.field}"
+    if key.positions:
+        return distance_m(key.parameter.field, key.positions)
+    if key.terms:
+        return score(key.parameter.field, key.terms)
     if key.parameter.field == "t":
         return path
     fold = "$max" if key.descending else "$min"

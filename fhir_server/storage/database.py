@@ -84,7 +84,15 @@ def translated() -> Iterator[None]:
         raise
     except (DocumentTooLarge, InvalidDocument) as error:
         raise too_large() from error
-    except (ConnectionFailure, NetworkTimeout, ExecutionTimeout) as error:
+    except ExecutionTimeout as error:
+        raise UnavailableError(
+            "The database stopped a query that took longer than it may here. Ask for less: more criteria, a smaller "
+            "page, no `_total=accurate`.",
+            key="HS-STORE-TIME",
+            code="timeout",
+            headers={"Retry-After": "30"},
+        ) from error
+    except (ConnectionFailure, NetworkTimeout) as error:
         raise UnavailableError(
             "The database does not answer in time. Nothing is known to be lost; try again.",
             key="HS-STORE-UNAVAILABLE",

@@ -7,6 +7,22 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Blob:
+    """A large content that is stored beside its resource: see `storage.blobs`.
+
+    Attributes:
+        id: names it
+        size: in bytes
+        sha1, sha256: digests of it, as hexadecimal digits
+    """
+
+    id: str
+    size: int
+    sha1: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One version of a resource as it is stored.
 
@@ -19,6 +35,7 @@ class Version:
         body: the resource's JSON; None when this version is a deletion
         entries: the index entries; empty for a deletion, and for versions that were read
         token: names the write that made the version, so that a writer knows its own
+        blob: of a Binary, where its `data` is when that is too large for the body
     """
 
     type: str
@@ -29,6 +46,7 @@ class Version:
     body: bytes | None
     token: bytes = b""
     entries: dict[str, Any] = field(default_factory=dict)
+    blob: Blob | None = None
 
     @property
     def deleted(self) -> bool:
@@ -47,6 +65,8 @@ class Version:
         else:
             document["r"] = self.body
             document["x"] = self.entries
+        if self.blob is not None:
+            document["b"] = blob_row(self.blob)
         return document
 
     def history_document(self) -> dict[str, Any]:
@@ -63,18 +83,32 @@ class Version:
             document["d"] = True
         else:
             document["r"] = self.body
+        if self.blob is not None:
+            document["b"] = blob_row(self.blob)
         return document
+
+
+def blob_row(blob: Blob) -> dict[str, Any]:
+    return {"i": blob.id, "n": blob.size, "s1": blob.sha1, "s256": blob.sha256}
+
+
+def blob_of(document: dict[str, Any]) -> Blob | None:
+    row = document.get("b")
+    return None if row is None else Blob(row["i"], row["n"], row["s1"], row["s256"])
 
 
 #: Where earlier versions of every type live, and where the rows stand that serialize conditional interactions.
 HISTORY = "_history"
 LOCKS = "_locks"
 
+#: Where blobs are named that no version names yet.
+UPLOADS = "_uploads"
+
 #: MongoDB's code for what a unique index refuses.
 DUPLICATE_KEY = 11000
 
 #: What a read fetches: all but the index entries.
-FIELDS = {"v": 1, "t": 1, "m": 1, "w": 1, "r": 1, "d": 1}
+FIELDS = {"v": 1, "t": 1, "m": 1, "w": 1, "r": 1, "d": 1, "b": 1}
 
 
 def version_of(resource_type: str, document: dict[str, Any]) -> Version:
@@ -87,11 +121,19 @@ def version_of(resource_type: str, document: dict[str, Any]) -> Version:
         document.get("m", "PUT"),
         document.get("r"),
         document.get("w", b""),
+        blob=blob_of(document),
     )
 
 
 def past_version_of(document: dict[str, Any]) -> Version:
     """The version that a document of the history holds."""
     return Version(
-        document["y"], document["i"], document["v"], document["t"], document["m"], document.get("r"), document["w"]
+        document["y"],
+        document["i"],
+        document["v"],
+        document["t"],
+        document["m"],
+        document.get("r"),
+        document["w"],
+        blob=blob_of(document),
     )

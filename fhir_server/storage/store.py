@@ -10,53 +10,39 @@ acknowledged write and shows no half of one. Changes of several resources use a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo import InsertOne, ReplaceOne, UpdateOne
+from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from fhir_server.model.errors import ConflictError, FhirError, UnavailableError
+from fhir_server.model.errors import ConflictError, FhirError
+from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.database import DURABLE, Client, database_of, translated
 from fhir_server.storage.document import (
-    DUPLICATE_KEY,
     FIELDS,
     HISTORY,
-    LOCKS,
     Version,
+    blob_of,
     past_version_of,
     version_of,
 )
 from fhir_server.storage.gather import Gather
+from fhir_server.storage.indexes import IndexLike, drop_own, make_base_indexes, make_indexes
+from fhir_server.storage.refused import row_errors
+from fhir_server.storage.rows import Rows
 from fhir_server.storage.unit import Unit
-
-#: A lock row is needed for the moment of one transaction; an hour later it is litter.
-LOCK_LITTER_AFTER_S = 3600
 
 #: Acknowledged by the primary, not awaited in the journal: what follows it in the oplog is awaited.
 ORDERED = WriteConcern(w=1, j=False)
 
-#: MongoDB's code for entries that do not fit a compound index.
-PARALLEL_ARRAYS = 171
-
 T = TypeVar("T")
-Rows = list[dict[str, Any]]
+Found = list[dict[str, Any]]
 Pipeline = tuple[str, Sequence[Mapping[str, Any]]]
 Change = tuple[Version, Version]
 Keys = Sequence[tuple[str, int]]
-
-
-class IndexLike(Protocol):
-    """An index that a type wants: see `search.indexes`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def keys(self) -> Sequence[tuple[str, int]]: ...
-    @property
-    def partial(self) -> Mapping[str, Any] | None: ...
 
 
 class VersionConflictError(ConflictError):
@@ -80,28 +66,20 @@ class Store:
         self._database = database_of(client, database)
         self._indexes_of = indexes_of
         self._max_time_ms = max_time_ms
+        self.blobs = Blobs(self._database)
         self._reads: dict[str, Gather[str, Version | None]] = {}
         self._inserts: dict[str, Gather[Version, None]] = {}
         self._changes: dict[str, Gather[Change, None]] = {}
         self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=2)
-        self._shared: Gather[Pipeline, Rows] = Gather(self._run_together, parallel=2, size=16)
+        self._shared: Gather[Pipeline, Found] = Gather(self._run_together, parallel=2, size=16)
         self._ready: dict[str, asyncio.Future[None]] = {}
 
     # --- set-up -----------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Make the indexes that the store itself needs."""
-        with translated():
-            await self._database[HISTORY].create_indexes(
-                [
-                    IndexModel([("y", 1), ("i", 1), ("v", 1)], name="instance"),
-                    IndexModel([("y", 1), ("t", 1), ("i", 1), ("v", 1)], name="type"),
-                    IndexModel([("t", 1), ("y", 1), ("i", 1), ("v", 1)], name="system"),
-                ]
-            )
-            await self._database[LOCKS].create_indexes(
-                [IndexModel([("t", 1)], name="litter", expireAfterSeconds=LOCK_LITTER_AFTER_S)]
-            )
+        await make_base_indexes(self._database)
+        await self.blobs.open()
 
     async def ping(self) -> None:
         """Raise UnavailableError unless the database answers as a writable primary would."""
@@ -112,42 +90,25 @@ class Store:
         """Make the collection of a type and its indexes before the first write of this process to it."""
         ready = self._ready.get(resource_type)
         if ready is None or (ready.done() and (ready.cancelled() or ready.exception() is not None)):
-            ready = self._ready[resource_type] = asyncio.ensure_future(self._create_indexes(resource_type))
+            ready = self._ready[resource_type] = asyncio.ensure_future(
+                make_indexes(self._database[resource_type], self._indexes_of(resource_type))
+            )
         if not ready.done():
             await asyncio.shield(ready)
         ready.result()
 
-    async def _create_indexes(self, resource_type: str) -> None:
-        """Make the indexes of a type what they should be: an earlier version of this server may have made others."""
-        collection = self._database[resource_type]
-        wanted = {spec.name: spec for spec in self._indexes_of(resource_type)}
-        with translated():
-            for name, found in (await collection.index_information()).items():
-                spec = wanted.get(name)
-                if name != "_id_" and (
-                    spec is None
-                    or list(spec.keys) != [tuple(key) for key in found["key"]]
-                    or (spec.partial or {}) != found.get("partialFilterExpression", {})
-                ):
-                    await collection.drop_index(name)
-            models = [
-                IndexModel(
-                    list(spec.keys),
-                    name=name,
-                    **({"partialFilterExpression": dict(spec.partial)} if spec.partial else {}),
-                )
-                for name, spec in wanted.items()
-            ]
-            try:
-                await collection.create_indexes(models)
-            except OperationFailure as error:
-                if error.code != PARALLEL_ARRAYS:
-                    raise
-                raise UnavailableError(
-                    f"The search index of {resource_type} was made by another version of this server: "
-                    "stop the server and run `healthsphere reindex`.",
-                    key="HS-STORE-REINDEX",
-                ) from error
+    def forget(self, resource_types: Iterable[str]) -> None:
+        """Look at the indexes of some types again before the next write: others are wanted now."""
+        for resource_type in resource_types:
+            self._ready.pop(resource_type, None)
+
+    async def drop_unwanted(self, resource_type: str) -> None:
+        """Drop the indexes of search parameters that are no longer in force."""
+        await drop_own(self._database[resource_type], self._indexes_of(resource_type))
+
+    def rows(self, collection: str) -> Rows:
+        """A collection of the server's own that is not of resources, such as that of jobs."""
+        return Rows(self._database[collection])
 
     async def collections(self) -> list[str]:
         """The resource types that have a collection, sorted."""
@@ -245,7 +206,14 @@ class Store:
         with translated():
             return int(await self._database[resource_type].estimated_document_count(maxTimeMS=self._max_time_ms))
 
-    async def _run_together(self, pipelines: Sequence[Pipeline]) -> list[Rows | Exception]:
+    async def explain(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """How MongoDB carries out a find or an aggregate, which runs for that."""
+        with translated():
+            limited = {**command, "maxTimeMS": self._max_time_ms}
+            plan = await self._database.command({"explain": limited, "verbosity": "executionStats"})
+            return dict(plan)
+
+    async def _run_together(self, pipelines: Sequence[Pipeline]) -> list[Found | Exception]:
         """Several pipelines as one: the union of their rows, each marked with the number of its pipeline."""
         if len(pipelines) == 1:
             return [await self.aggregate(*pipelines[0])]
@@ -254,7 +222,7 @@ class Store:
             {"$unionWith": {"coll": name, "pipeline": part}}
             for (name, _), part in zip(pipelines[1:], parts[1:], strict=True)
         ]
-        results: list[Rows] = [[] for _ in pipelines]
+        results: list[Found] = [[] for _ in pipelines]
         try:
             rows = await self.aggregate(pipelines[0][0], [*parts[0], *unions])
         except (FhirError, PyMongoError):
@@ -264,7 +232,7 @@ class Store:
             results[row.pop("q")].append(row)
         return list(results)
 
-    async def _run_alone(self, pipeline: Pipeline) -> Rows | Exception:
+    async def _run_alone(self, pipeline: Pipeline) -> Found | Exception:
         try:
             return await self.aggregate(*pipeline)
         except (FhirError, PyMongoError) as error:
@@ -366,6 +334,44 @@ class Store:
                 ordered=False,
             )
 
+    # --- removing for good ------------------------------------------------------------------------------------------
+
+    async def erase(self, resource_type: str, ids: Sequence[str]) -> tuple[int, int]:
+        """Remove all versions of some resources, and their blobs; the numbers of current and of earlier versions.
+
+        The current ones go last: while one stands there, it can be found again after a crash.
+        """
+        past = self._database[HISTORY]
+        current = self._database[resource_type]
+        these = {"y": resource_type, "i": {"$in": list(ids)}}
+        with translated():
+            rows = await past.find({**these, "b": {"$ne": None}}, {"b": 1}).to_list()
+            rows += await current.find({"_id": {"$in": list(ids)}, "b": {"$ne": None}}, {"b": 1}).to_list()
+            for blob in {b for row in rows if (b := blob_of(row)) is not None}:
+                await self.blobs.discard(blob)
+            gone = await past.delete_many(these)
+            removed = await current.delete_many({"_id": {"$in": list(ids)}})
+        return int(removed.deleted_count), int(gone.deleted_count)
+
+    async def erase_past(self, keys: Sequence[str]) -> None:
+        """Remove earlier versions by the keys of their documents (`Patient/1/3`)."""
+        if keys:
+            with translated():
+                await self._database[HISTORY].delete_many({"_id": {"$in": list(keys)}})
+
+    async def claim_row(
+        self, collection: str, row_id: str, condition: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Set fields of a row of the server's own where a condition holds; the row, or None where it does not.
+
+        Of several callers at once, whose fields end the condition, one gets the row.
+        """
+        with translated():
+            row: dict[str, Any] | None = await self._database[collection].find_one_and_update(
+                {"_id": row_id, **condition}, {"$set": dict(fields)}, return_document=True
+            )
+        return row
+
     async def transact(self, work: Callable[[Unit], Awaitable[T]]) -> T:
         """Run `work` in one MongoDB transaction; it may run several times, until nothing conflicts.
 
@@ -374,23 +380,13 @@ class Store:
         """
 
         async def attempt(session: Any) -> T:
-            return await work(Unit(self._database, session, self._max_time_ms))
+            unit = Unit(self._database, session, self._max_time_ms)
+            result = await work(unit)
+            await unit.end()
+            return result
 
         with translated():
             async with self._client.start_session() as session:
                 return await session.with_transaction(
                     attempt, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
                 )
-
-
-def row_errors(error: BulkWriteError) -> list[int]:
-    """The rows that a unique index refused; any other failure of the bulk is raised."""
-    details = error.details or {}
-    rows = []
-    for row in details.get("writeErrors", []):
-        if row["code"] != DUPLICATE_KEY:
-            raise error
-        rows.append(int(row["index"]))
-    if details.get("writeConcernErrors"):
-        raise error
-    return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -16,6 +16,8 @@ from fhir_server.storage.document import (
     FIELDS,
     HISTORY,
     LOCKS,
+    UPLOADS,
+    Blob,
     Version,
     past_version_of,
     version_of,
@@ -31,9 +33,21 @@ class Unit:
     """What `Store.transact` hands to its work. The methods raise the driver's errors, so that it can try again."""
 
     def __init__(self, database: Any, session: Any, max_time_ms: int) -> None:
+        #: Checks by name; whoever writes adds to them.
+        self.ends: dict[str, Callable[[], Awaitable[None]]] = {}
         self._database = database
         self._session = session
         self._max_time_ms = max_time_ms
+
+    async def end(self) -> None:
+        """Look at what is to be looked at when all is written, just before the commit: the checks in `ends`."""
+        for check in self.ends.values():
+            await check()
+
+    async def settle(self, blobs: Sequence[Blob]) -> None:
+        """Versions of this transaction name the blobs: they stay when it commits."""
+        if blobs:
+            await self._database[UPLOADS].delete_many({"_id": {"$in": [b.id for b in blobs]}}, session=self._session)
 
     async def lock(self, keys: Sequence[str]) -> None:
         """Hold criteria until the transaction ends.
@@ -59,6 +73,12 @@ class Unit:
         document = await self._database[HISTORY].find_one({"_id": key}, session=self._session)
         return past_version_of(document) if document else None
 
+    async def past_many(self, resource_type: str, rows: Sequence[tuple[str, int]]) -> dict[str, Version]:
+        """Versions that are no longer current, `(id, version)`, one of an id; by id, where they are."""
+        keys = [f"{resource_type}/{resource_id}/{version}" for resource_id, version in rows]
+        cursor = self._database[HISTORY].find({"_id": {"$in": keys}}, session=self._session)
+        return {d["i"]: past_version_of(d) for d in await cursor.to_list()}
+
     async def snapshot(self, collection: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Aggregate over several collections as this transaction sees them."""
         return await self.aggregate(collection, pipeline)
@@ -81,7 +101,13 @@ class Unit:
         shared: bool = False,
     ) -> list[dict[str, Any]]:
         cursor = self._database[resource_type].find(
-            filter, fields, sort=list(sort) or None, limit=limit, session=self._session
+            filter,
+            fields,
+            sort=list(sort) or None,
+            limit=limit,
+            batch_size=limit + 1,
+            max_time_ms=self._max_time_ms,
+            session=self._session,
         )
         return list(await cursor.to_list())
 
@@ -94,7 +120,7 @@ class Unit:
             InvalidError: 400; behind a union stands what only the database could do.
         """
         head = list(pipeline[: _first_union(pipeline)])
-        cursor = await self._database[resource_type].aggregate(head, session=self._session)
+        cursor = await self._database[resource_type].aggregate(head, session=self._session, maxTimeMS=self._max_time_ms)
         rows = list(await cursor.to_list())
         for stage in pipeline[len(head) :]:
             match dict(stage):
@@ -116,7 +142,7 @@ class Unit:
     async def count(
         self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
     ) -> int:
-        options: dict[str, Any] = {} if limit is None else {"limit": limit}
+        options: dict[str, Any] = {"maxTimeMS": self._max_time_ms} | ({} if limit is None else {"limit": limit})
         return int(await self._database[resource_type].count_documents(filter, session=self._session, **options))
 
     async def estimate(self, resource_type: str) -> int:

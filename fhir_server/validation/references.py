@@ -112,8 +112,8 @@ class References:
 def wrong_target(found: str, targets: frozenset[str]) -> Fault:
     """The fault of a reference to a type that the element does not allow.
 
-    A warning: the reference itself is well-formed and true, and refusing the record would lose it. Official examples have
-    such references, too. A profile may be stricter.
+    A warning: the reference itself is well-formed and true, and refusing the record would lose it. Official examples
+    have such references, too. A profile may be stricter.
     """
     expected = f"expected one to {' | '.join(sorted(targets))}"
     return Fault("HS-VAL-TARGET", "value", f"Found {found}; {expected}.", severity="warning")

@@ -29,7 +29,8 @@ class Listener(monitoring.CommandListener):
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         ours = event.database_name == self.database or (event.database_name == "admin" and event.command_name in ENDS)
         with self._lock:
-            if ours and self._noted is not None:
+            watching = event.command.get("comment") == "watch"  # goes on all the time, whatever is requested
+            if ours and not watching and self._noted is not None:
                 name = "query" if event.command_name in ("find", "aggregate") else event.command_name
                 collection = event.command.get(event.command_name)
                 self._noted.append(f"{name} {collection}" if type(collection) is str else name)
@@ -120,6 +121,48 @@ READING = {
     "history of a resource": ("Patient/p0/_history", 200, ["query Patient", "query _history"]),
     "history of a type": ("Patient/_history", 200, ["query _history"]),
     "metadata": ("metadata", 200, []),
+    "a chain": ("Observation?subject:Patient.gender=male", 200, ["query Patient", "query Observation"]),
+    "a chain to any type": ("Observation?subject.identifier=http://x|id-p0", 200, ["query Group", "query Observation"]),
+    "two chains and their reverse": (
+        "Observation?subject:Patient.gender=male&patient.active=true&patient._has:Observation:patient:code=1",
+        200,
+        ["query Patient", "query Patient", "query Observation"],  # the innermost of all chains are one command
+    ),
+    "a chain of two steps": (
+        "Observation?patient.organization.name=g",
+        200,
+        ["query Organization", "query Patient", "query Observation"],
+    ),
+    "a reverse chain": ("Patient?_has:Observation:patient:code=1", 200, ["query Observation", "query Patient"]),
+    "a list": ("Patient?_list=none", 200, ["query List", "query Patient"]),
+    "a page with two includes": (
+        "Observation?_count=2&_include=Observation:subject&_include=Observation:encounter",
+        200,
+        ["query Observation", "query Patient"],
+    ),
+    "a larger page with two includes and more": (
+        "Observation?_count=10&_include=Observation:subject&_include=Observation:encounter"
+        "&_revinclude=Provenance:target",
+        200,
+        ["query Observation", "query Patient"],
+    ),
+    "includes of two levels": (
+        "Observation?_include=Observation:subject&_include:iterate=Patient:organization",
+        200,
+        ["query Observation", "query Patient"],
+    ),
+    "a compartment and one type": ("Patient/p0/Observation?code=1", 200, ["query Observation"]),
+    "a whole compartment": ("Patient/p0/*", 200, ["listCollections", "query Observation"]),
+    "two types": ("?_type=Patient,Observation", 200, ["query Observation"]),
+    "the whole system": ("?_id=p0", 200, ["listCollections", "query Observation"]),
+    # The types that there are, so that no command asks for sixty-six; then one page, whatever its size.
+    "a page of $everything": ("Patient/p0/$everything?_count=1", 200, ["listCollections", "query Patient"]),
+    # At the end of the compartment: what is referred to, and those resources, of which there are none here.
+    "all of $everything": ("Patient/p0/$everything", 200, ["listCollections", "query Patient", "query Patient"]),
+    "$lastn": ("Observation/$lastn?patient=p0&max=2", 200, ["query Observation"]),
+    "$stats": ("Observation/$stats?subject=Patient/p0&code=1&statistic=count", 200, ["query Observation"]),
+    "$docref": ("DocumentReference/$docref?patient=p0", 200, ["query DocumentReference"]),
+    "$diff": ("Patient/p0/$diff?from=1", 200, ["query Patient", "query Patient", "query _history"]),
 }
 
 

@@ -75,7 +75,7 @@ def write(client: httpx.Client, exact: Any, path: Path) -> Written:
     address = f"{source['resourceType']}/{source['id']}"
     # A few examples stand in two files: each file is read before the next is written.
     put = client.put(address, content=body, headers={"Content-Type": "application/fhir+json"})
-    read = client.get(address)
+    read = client.get(address, headers={"Accept": "application/fhir+json"})  # else a Binary is its content
     return Written(path.stem, source, put, read, client.get(source["resourceType"], params={"_id": source["id"]}))
 
 

@@ -100,6 +100,10 @@ def sensible(answer: Raw, method: str = "GET") -> None:
     """No fault of the server's own, and every refusal says why."""
     assert answer.status < 500, answer
     if answer.status >= 400 and method != "HEAD":
+        if answer.headers["content-type"].startswith(("application/fhir+xml", "application/xml", "text/xml")):
+            assert b"<OperationOutcome xmlns=" in answer.body[:200]
+            assert b"<diagnostics value=" in answer.body
+            return
         assert answer.headers["content-type"].startswith(("application/fhir+json", "application/json", "text/json")), (
             answer
         )

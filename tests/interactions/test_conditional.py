@@ -103,6 +103,13 @@ def test_a_conditional_update_creates_updates_and_minds_the_id(client: httpx.Cli
     assert client.put(f"Patient?{criteria}", json=patient(criteria, id="another")).status_code == 400
 
 
+def test_a_conditional_update_minds_if_match(client: httpx.Client, criteria: str) -> None:
+    client.put(f"Patient?{criteria}", json=patient(criteria))
+    stale = client.put(f"Patient?{criteria}", json=patient(criteria), headers={"If-Match": 'W/"7"'})
+    assert stale.status_code == 412
+    assert "current version is 1" in stale.json()["issue"][0]["diagnostics"]
+
+
 def test_a_conditional_update_without_match_uses_the_id_of_the_body_unless_it_is_taken(
     client: httpx.Client, criteria: str
 ) -> None:

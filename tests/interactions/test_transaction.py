@@ -139,7 +139,7 @@ def test_a_failing_precondition_or_read_undoes_all(client: httpx.Client) -> None
     for failing, status in (
         (entry("PUT", f"Patient/{name}", {"resourceType": "Patient", "id": name}, ifMatch='W/"9"'), 412),
         (entry("GET", "Patient/never-was"), 404),
-        (entry("PATCH", f"Patient/{name}", {"resourceType": "Patient", "id": name}), 405),
+        (entry("PATCH", f"Patient/{name}", {"resourceType": "Patient", "id": name}), 400),
         (entry("POST", "Nonsense", {"resourceType": "Nonsense"}), 400),
     ):
         answer = client.post("", json=bundle(entry("POST", "Patient", identified(mark)), failing))

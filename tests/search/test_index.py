@@ -122,7 +122,7 @@ def test_a_reference_is_local_when_it_points_here(reference: str, entry: str | N
 
 def test_a_logical_reference_is_found_by_its_identifier() -> None:
     found = entries("Observation", subject={"type": "Group", "identifier": {"system": "urn:oid:1", "value": "G"}})
-    assert found == {"subject:identifier": ["=g", "urn:oid:1|g"]}
+    assert found == {"subject:identifier": ["=g", "urn:oid:1|g"], "subject:present": True}
 
 
 def test_a_canonical_is_found_with_and_without_its_version() -> None:
@@ -290,4 +290,8 @@ def test_union_branches_of_one_parameter_are_joined() -> None:
 
 def test_null_in_an_array_is_passed_over() -> None:
     assert entries("HealthcareService", name="x", _comment={}, photo={}, identifier=[])["name"] == ["x"]
-    assert entries("Patient", name=[{"given": [None], "_given": [{"id": "a"}]}]).keys() == {"deceased"}
+    assert entries("Patient", name=[{"given": [None], "_given": [{"id": "a"}]}]).keys() == {
+        "deceased",
+        "name:present",
+        "phonetic:present",
+    }

@@ -83,7 +83,10 @@ def check(resource: dict[str, Any]) -> int:
     entries = indexer().entries_of(resource)
     for name, found in entries.items():
         code, _, suffix = name.partition(":")
-        assert suffix in ("", "text", "exact", "of-type", "identifier")
+        assert suffix in ("", "present", "text", "exact", "of-type", "identifier")
+        if suffix == "present":
+            assert found is True
+            continue
         if parameters[code].type == "special":
             assert found["type"] == "Point"
             continue

@@ -1,0 +1,1 @@
+"""Comparing demographics, for `Patient/$match`: what is compared, how alike it is, and what that is worth."""

@@ -1,0 +1,62 @@
+"""Where the content of a Binary is kept: small in the resource, large beside it as a blob.
+
+Spec: https://hl7.org/fhir/R4/binary.html
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fhir_server.storage.blobs import Blobs
+from fhir_server.storage.document import Blob
+
+#: Contents up to this size stay in the resource: they are read, searched and written like any other.
+INLINE_BYTES = 256 * 1024
+
+#: Bytes that are handed to the store at a time.
+SLICE = 1024 * 1024
+
+
+def is_large(resource: dict[str, Any]) -> bool:
+    """Whether a Binary's data is too large to stay in it."""
+    data = resource.get("data")
+    return type(data) is str and len(data) > (INLINE_BYTES + 2) // 3 * 4
+
+
+async def put_beside(resource: dict[str, Any], blobs: Blobs) -> tuple[dict[str, Any], Blob] | None:
+    """The Binary without its data, and the blob that has it.
+
+    None where the data is not spelt as base64 is usually spelt (white space in it): it would come back in another
+    spelling, so it stays.
+    """
+    text: str = resource["data"]
+    try:
+        data = b64decode(text, validate=True)
+    except binascii.Error:
+        return None
+    if b64encode(data).decode() != text:
+        return None
+    blob = await blobs.put(_slices(data))
+    return {name: value for name, value in resource.items() if name != "data"}, blob
+
+
+async def _slices(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), SLICE):
+        yield data[start : start + SLICE]
+
+
+@asynccontextmanager
+async def kept(blobs: Blobs, blob: Blob | None) -> AsyncIterator[None]:
+    """Keep a new blob when the block, which names it in a version, succeeds; remove it when that fails."""
+    try:
+        yield
+    except BaseException:
+        if blob is not None:
+            await blobs.discard(blob)
+        raise
+    if blob is not None:
+        await blobs.settle(blob)

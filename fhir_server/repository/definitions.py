@@ -1,0 +1,129 @@
+"""The search parameters that are in force: those of the specification, and the active SearchParameters stored here.
+
+Every process looks every second whether a SearchParameter was written, by whichever process; the one that wrote it
+knows at once. A parameter is ready when `$reindex` has been over what was stored before it; until then a search by it
+finds only what came later, and says so.
+
+Spec: https://hl7.org/fhir/R4/searchparameter.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+from fhir_server.model import codec
+from fhir_server.model.clock import now_us
+from fhir_server.model.errors import FhirError
+from fhir_server.search.custom import definition_of
+from fhir_server.search.index import Indexer
+from fhir_server.storage.store import Store
+from profiles.registry import Registry, SearchParameter
+
+TYPE = "SearchParameter"
+STATES = "_search_parameters"
+
+POLL_S = 1.0
+
+#: What was written in the same moment as the newest that was seen is looked at again for so long.
+_SETTLING_US = 5_000_000
+
+#: A portion of what may be many; all of them stay in memory.
+MOST = 2000
+
+_log = logging.getLogger("healthsphere.definitions")
+
+
+class Definitions:
+    """Keeps a registry and its indexer up to date with what is stored."""
+
+    def __init__(self, store: Store, registry: Registry, indexer: Indexer) -> None:
+        self._store = store
+        self._resources = store.rows(TYPE)
+        self._states = store.rows(STATES)
+        self._registry = registry
+        self._indexer = indexer
+        self._seen: tuple[int, int] = (0, 0)
+        self._turn = asyncio.Lock()
+
+    def require_usable(self, resource: dict[str, Any]) -> None:
+        """Refuse a SearchParameter that is active and cannot be searched by.
+
+        Raises:
+            UnprocessableError: 422; with the reasons.
+        """
+        definition_of(resource, self._registry)
+
+    async def watch(self) -> None:
+        """Refresh for as long as the server runs."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await self.refresh()
+            except FhirError as error:
+                _log.warning("search parameters could not be read: %s", error)
+
+    async def refresh(self, *, at_once: bool = False) -> None:
+        """Put in force what is stored now, where that has changed."""
+        async with self._turn:
+            seen = (await self._resources.newest("t"), await self._states.newest("t"))
+            if seen == self._seen and not at_once and max(seen) < now_us() - _SETTLING_US:
+                return
+            found = tuple(await self._stored()) if seen != (0, 0) else ()
+            self._seen = seen
+            if found == self._registry.own:
+                return
+            bases = [base for parameter in (*found, *self._registry.own) for base in parameter.base]
+            self._registry.adopt(found)
+            self._indexer.renew()
+            self._store.forget(self._registry.concrete(bases))
+
+    async def settle(self) -> None:
+        """Wait until every process has seen the newest SearchParameter."""
+        age_s = (now_us() - await self._resources.newest("t")) / 1_000_000
+        await asyncio.sleep(max(0.0, 2.5 * POLL_S - age_s))
+
+    async def mark_ready_for(self, types: tuple[str, ...]) -> None:
+        """All resources of some types have been indexed, or of all types when none is named."""
+        await self.mark_ready(p for p in self.in_force() if not types or set(self.types_of(p)) <= set(types))
+
+    async def mark_ready(self, parameters: Iterable[SearchParameter]) -> None:
+        """All resources have been indexed by these."""
+        for parameter in parameters:
+            await self._states.put(parameter.url, {"h": _print_of(parameter), "t": now_us()})
+        await self.refresh(at_once=True)
+
+    def in_force(self) -> tuple[SearchParameter, ...]:
+        """The operator's own parameters."""
+        return self._registry.own
+
+    def types_of(self, parameter: SearchParameter) -> tuple[str, ...]:
+        """The resource types that a parameter is for."""
+        return self._registry.concrete(parameter.base)
+
+    async def _stored(self) -> list[SearchParameter]:
+        rows = await self._store.find(TYPE, {"x.status": "=active"}, sort=[("_id", 1)], limit=MOST, fields={"r": 1})
+        states = {row["_id"]: row["h"] for row in await self._states.all(limit=MOST)}
+        trial = self._registry.copy()
+        trial.adopt(())
+        found: list[SearchParameter] = []
+        for row in rows:
+            try:
+                definition = definition_of(codec.decode(row["r"]), trial)
+            except FhirError as error:  # it was fine when it was stored; another one took its place since
+                _log.warning("search parameter %s is not in force: %s", row["_id"], error)
+                continue
+            if definition is not None and definition.url not in {known.url for known in found}:
+                found.append(replace(definition, ready=states.get(definition.url) == _print_of(definition)))
+                trial.adopt(tuple(found))
+        return found
+
+
+def _print_of(parameter: SearchParameter) -> str:
+    """What two definitions share that index alike."""
+    which = (parameter.code, parameter.type, parameter.base, parameter.target)
+    return blake2b(repr((*which, parameter.expression, parameter.component)).encode(), digest_size=8).hexdigest()
