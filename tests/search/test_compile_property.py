@@ -281,6 +281,8 @@ def goals(library: Any) -> dict[str, Thing]:
     return made
 
 
+# hypothesis looks at the source of the fixtures, large tables among them, only to tell a failing example.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=250, deadline=None)
 @given(st.lists(criteria(), max_size=3))
 def test_a_query_finds_exactly_what_the_specification_says(
