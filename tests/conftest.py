@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import hypothesis
 import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 
 from fhir_server.settings import Settings
 from fhir_server.storage.embedded import EmbeddedMongo
+
+# The machine may be busy: how long an example takes says nothing about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 T = TypeVar("T")
 
