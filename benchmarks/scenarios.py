@@ -14,6 +14,7 @@ import msgspec
 from benchmarks.data import batch_of_puts, observation, patient, transaction
 from benchmarks.driver_baseline import DriverPlan, Kind
 from benchmarks.target import COPY, HISTORY, Document, Target
+from benchmarks.wide import Paths, has_entries, is_a_bundle
 
 Json = dict[str, Any]
 SAMPLES = 2000
@@ -50,6 +51,7 @@ class Scenarios:
         self._target = target
         self._settings = settings
         self._patients: list[str] = []
+        self._wide = Paths(target)
 
     def makers(self) -> dict[str, Callable[[], Scenario]]:
         """By the name of `--only`, in the order in which they run: reading first, deleting last."""
@@ -58,6 +60,13 @@ class Scenarios:
             "identifier": self.identifier_search,
             "chart": self.chart_search,
             "count": self.count,
+            "chained": lambda: self._search("chained", "Observation", self._wide.chained(), is_a_bundle),
+            "has": lambda: self._search("_has", "Patient", self._wide.has(), has_entries),
+            "include": lambda: self._search("two-level _include", "Observation", self._wide.include(), has_entries),
+            "revinclude": lambda: self._search("_revinclude", "Encounter", self._wide.revinclude(), has_entries),
+            "everything": lambda: self._search("$everything, 50", "Patient", self._wide.everything(), has_entries),
+            "deep": lambda: self._search("100th page of 50", "Observation", self._wide.deep_page(), has_entries),
+            "words": lambda: self._search("_text", "Patient", self._wide.words(), is_a_bundle),
             "create": self.create_observation,
             "create-patient": self.create_patient,
             "transaction": self.transactions,
