@@ -37,7 +37,9 @@ def main() -> int:
                 mongodb = target.version()
             finally:
                 target.close()
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    # Where the folders of the machine stand is nobody's business: their names are enough.
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "-m", "benchmarks", *words])
     text = markdown(rows, load, command=command, concurrency=options.concurrency, mongodb=mongodb, busy=busy)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, "utf-8")
