@@ -186,10 +186,6 @@ class Terminology:
         held = self.code_system(system)
         return None if held is None else held.ancestors(code)
 
-    def holds_value_set(self, value_set: str) -> bool:
-        """Whether the definition is held at all, enumerable or not."""
-        return _without_version(value_set) in self._value_set_rows
-
     def expansion(self, value_set: str) -> frozenset[Pair] | None:
         """All `(system, code)` pairs of a value set; None when it is not held or cannot be enumerated here.
 

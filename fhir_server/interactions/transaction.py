@@ -50,9 +50,11 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
     for name in sorted({s.type for s in plan.steps if s.kind != "GET"}):
         await context.repository.store.ensure(name)
 
+    keys = plan.lock_keys()
+
     async def work(unit: Unit) -> None:
         inner = context.within(unit)
-        await unit.lock(plan.lock_keys())
+        await unit.lock(keys)
         await delete_all(inner, unit, plan)
         await settle(inner, plan)
         links = await links_of(inner, plan, references)
@@ -60,7 +62,7 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
         for step in plan.of("GET"):
             await read_one(inner, step)
 
-    async with process_locks(plan.lock_keys()):
+    async with process_locks(keys):
         await context.repository.store.transact(work)
     return Answer(200, response_of("transaction-response", [step.response or b"{}" for step in plan.steps]))
 

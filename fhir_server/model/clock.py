@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def now_us() -> int:
     """Microseconds since 1970, rounded down to a millisecond: the precision of `meta.lastUpdated`."""

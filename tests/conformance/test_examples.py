@@ -15,21 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.official_examples import DEFINITIONAL
+
 #: All these tests share one load: keep them in one process.
 pytestmark = pytest.mark.xdist_group("examples")
 
-DEFINITIONAL = {
-    "CapabilityStatement",
-    "CodeSystem",
-    "CompartmentDefinition",
-    "ConceptMap",
-    "ImplementationGuide",
-    "OperationDefinition",
-    "SearchParameter",
-    "StructureDefinition",
-    "StructureMap",
-    "ValueSet",
-}
 CLINICAL = 719
 EVERY = 20  # so many definitions stand behind one that is written
 

@@ -21,13 +21,7 @@ from fhir_server.fhirpath.walk import definitions_of, walk
 from fhir_server.model.codec import decode
 from fhir_server.search.ucum import canonical
 from profiles.registry import Element, Invariant, registry
-
-DEFINITIONAL = frozenset(
-    (
-        *("CapabilityStatement", "CodeSystem", "CompartmentDefinition", "ConceptMap", "ImplementationGuide"),
-        *("OperationDefinition", "SearchParameter", "StructureDefinition", "StructureMap", "ValueSet"),
-    )
-)
+from tests.official_examples import DEFINITIONAL
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,8 @@ from fhir_server.formats.xml_reader import XmlReader
 from fhir_server.formats.xml_writer import XmlWriter
 from fhir_server.model import codec
 from profiles.registry import registry
+from tests.official_examples import DEFINITIONAL
 
-DEFINITIONAL = {
-    "CapabilityStatement",
-    "CodeSystem",
-    "CompartmentDefinition",
-    "ConceptMap",
-    "ImplementationGuide",
-    "OperationDefinition",
-    "SearchParameter",
-    "StructureDefinition",
-    "StructureMap",
-    "ValueSet",
-}
 CLINICAL = 719
 ALL = 5298
 

@@ -9,11 +9,12 @@ Spec: https://hl7.org/fhir/R4/references.html
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 from fhir_server.model import codec
+from fhir_server.search.execute import SearchStore
 from fhir_server.search.parameters import table_of
 from fhir_server.storage.document import FIELDS, Version, version_of
 from profiles.registry import Registry
@@ -25,20 +26,6 @@ PORTION = 500
 
 #: What tells about the past is not rewritten.
 RECORDS = frozenset({"Provenance", "AuditEvent"})
-
-
-class Finder(Protocol):
-    """The store, or a transaction under way."""
-
-    async def find(
-        self,
-        resource_type: str,
-        filter: Mapping[str, Any],
-        *,
-        sort: Sequence[tuple[str, int]],
-        limit: int,
-        fields: Mapping[str, Any],
-    ) -> list[dict[str, Any]]: ...
 
 
 @lru_cache(maxsize=512)
@@ -55,7 +42,7 @@ def fields_to_patients(resource_type: str, registry: Registry) -> tuple[str, ...
 
 
 async def referrers(
-    finder: Finder, registry: Registry, types: Sequence[str], patient: str
+    finder: SearchStore, registry: Registry, types: Sequence[str], patient: str
 ) -> AsyncIterator[list[Version]]:
     """The current versions that refer to a patient (`Patient/1`), a portion of one type at a time."""
     for resource_type in types:
