@@ -1,0 +1,110 @@
+"""What the sign-in side needs of the FHIR server, and of the mail; the composition root fills these.
+
+All are called from the event loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.requests import Request
+
+from fhir_server.model.access import Identity
+from smart_auth.model import Account, Session
+
+
+@dataclass(frozen=True, slots=True)
+class PatientCard:
+    """One patient as a picker shows them."""
+
+    reference: str
+    name: str
+    birth_date: str = ""
+    gender: str = ""
+    identifier: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EncounterCard:
+    """One encounter as a picker shows it."""
+
+    reference: str
+    description: str
+    start: str = ""
+    status: str = ""
+
+
+class Records(Protocol):
+    """The FHIR resources that accounts and launches are about."""
+
+    async def patients(self, identity: Identity, text: str, limit: int) -> list[PatientCard]:
+        """Patients whom this user may see and whose name, identifier or birth date begins with the text."""
+
+    async def patient(self, identity: Identity, reference: str) -> PatientCard | None:
+        """One patient; None when there is none whom this user may see."""
+
+    async def encounters(self, identity: Identity, patient: str, limit: int) -> list[EncounterCard]:
+        """The patient's encounters that this user may see, the latest first."""
+
+    async def read(self, reference: str) -> dict[str, Any] | None:
+        """A resource, whoever asks."""
+
+    async def create(self, resource: dict[str, Any], agent: str) -> str:
+        """Create a resource on behalf of an account; its reference.
+
+        Raises:
+            FhirError: it is not valid.
+        """
+
+    async def update(self, resource: dict[str, Any], agent: str) -> None:
+        """Make a new version of a resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that the audit trail records: a sign-in, a token, a refusal, a change of an account.
+
+    Attributes:
+        kind: `sign-in`, `sign-out`, `sign-in-refused`, `token`, `token-refused`, `token-revoked`, `account`, `client`,
+            `consent`, `launch`, `break-glass-start`, `break-glass-stop`
+        outcome: 0 done, 4 refused, 8 failed (http://hl7.org/fhir/audit-event-outcome)
+        account_id, client_id: who
+        detail: what happened, in a few words, without secrets and without health data
+    """
+
+    kind: str
+    outcome: int = 0
+    account_id: str = ""
+    client_id: str = ""
+    fhir_user: str = ""
+    patient: str = ""
+    address: str = ""
+    request_id: str = ""
+    detail: str = ""
+
+
+class Trail(Protocol):
+    """Where happenings go; returns when it is stored durably."""
+
+    async def happened(self, happening: Happening) -> None: ...
+
+
+class Mail(Protocol):
+    """Sends one message; the text holds no health data.
+
+    Raises:
+        MailError: it could not be handed over (see `mail`).
+    """
+
+    async def send(self, to: str, subject: str, text: str, html: str = "") -> None: ...
+
+
+class Sessions(Protocol):
+    """Who is signed in: filled by `sessions`, asked by the authorization endpoint and by the pages of launches."""
+
+    async def current(self, request: Request) -> Session | None:
+        """The session of a browser's cookie, if it is good; None sends the browser to `/auth/sign-in?next=…`."""
+
+    async def account(self, account_id: str) -> Account | None:
+        """One account, whatever its state."""
