@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fhir_server.access.compiled import Compiler
+from fhir_server.access.entrance import Entrance
 from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.limits import RequestLimits
 from fhir_server.http.pages import pages
@@ -20,7 +22,9 @@ from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.jobs.jobs import JOBS, Jobs
+from fhir_server.model.access import Caller, Identity
 from fhir_server.model.clock import http_date_of, now_us
+from fhir_server.model.errors import UnauthorizedError
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.reindex import Progress, reindex_all
@@ -106,6 +110,27 @@ def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> Non
     asyncio.run(run())
 
 
+class OperatorGate:
+    """Lets whoever has the operator's token do everything, and nobody else anything."""
+
+    def __init__(self, token: OperatorToken) -> None:
+        self._token = token
+
+    async def caller_of(self, authorization: str | None) -> Caller:
+        if not self._token.accepts(authorization):
+            raise unauthorized(authorization)
+        return Caller(Identity("operator", "", "operator"))
+
+
+def unauthorized(authorization: str | None) -> UnauthorizedError:
+    found = "it was not accepted" if authorization else "there is none"
+    return UnauthorizedError(
+        f"An access token is needed (`Authorization: Bearer …`); {found}.",
+        key="HS-AUTH",
+        headers={"WWW-Authenticate": 'Bearer realm="FHIR"'},
+    )
+
+
 class Front:
     """Sends FHIR requests straight to the FHIR application, all others to the web framework."""
 
@@ -171,7 +196,8 @@ def create_app(settings: Settings) -> ASGIApp:
         definitions=definitions,
         jobs=jobs,
     )
-    authorize = OperatorToken(load_or_create(settings.access_token_file)).accepts if settings.auth == "on" else None
+    gate = OperatorGate(OperatorToken(load_or_create(settings.access_token_file))) if settings.auth == "on" else None
+    compiler = Compiler(known, terminology(), settings.base_url, context.searcher.held_value_set)
     fhir = FhirApplication(
         context,
         base_url=settings.base_url,
@@ -184,7 +210,8 @@ def create_app(settings: Settings) -> ASGIApp:
             at_once=settings.max_concurrent_requests,
         ),
         gzip_min_bytes=settings.gzip_min_bytes,
-        authorize=authorize,
+        gate=gate,
+        entrance=Entrance(store, compiler, indexer, settings.base_url),
     )
 
     @asynccontextmanager

@@ -13,12 +13,14 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import unquote
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from fhir_server.access.entrance import Entrance
+from fhir_server.access.gate import Gate
 from fhir_server.formats.convert import Converter
 from fhir_server.http.body import ClientGoneError, body_of
 from fhir_server.http.content import (
@@ -38,11 +40,10 @@ from fhir_server.http.presentation import PLAIN, Presentation, accepted, json_bo
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.table import shape_of
 from fhir_server.model import codec
+from fhir_server.model.access import Caller
 from fhir_server.model.clock import http_date_of
-from fhir_server.model.errors import FhirError, Issue, NotAcceptableError, UnauthorizedError, outcome_of
+from fhir_server.model.errors import FhirError, Issue, NotAcceptableError, outcome_of
 from fhir_server.model.exchange import Answer, Request, decoded
-
-Authorize = Callable[[str | None], bool]
 
 log = structlog.get_logger("fhir")
 
@@ -60,7 +61,8 @@ PLAIN_ACCEPTS = frozenset({"", "*/*", FHIR_JSON})
 class FhirApplication:
     """Answers everything below the FHIR base.
 
-    `authorize` judges the `Authorization` header; None where no token is needed.
+    `gate` tells who calls, by the `Authorization` header; None where no token is needed. `entrance` gives the server as
+    a caller sees it.
     """
 
     def __init__(
@@ -71,7 +73,8 @@ class FhirApplication:
         mount: str,
         limits: RequestLimits,
         gzip_min_bytes: int,
-        authorize: Authorize | None,
+        gate: Gate | None,
+        entrance: Entrance,
     ) -> None:
         self._context = context
         self._base_url = base_url
@@ -79,7 +82,8 @@ class FhirApplication:
         self._limits = limits
         self._running = 0
         self._gzip_min_bytes = gzip_min_bytes
-        self._authorize = authorize
+        self._gate = gate
+        self._entrance = entrance
         self._converter = Converter(context.registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,12 +153,9 @@ class FhirApplication:
                         raise  # a Binary is fetched as whatever it is
             if gives_content(method, path):
                 request.preferred = preferred(accept)
-            if (
-                self._authorize is not None
-                and path != ("metadata",)
-                and not self._authorize(headers.get("authorization"))
-            ):
-                raise unauthorized(headers)
+            context = self._context
+            if self._gate is not None and path != ("metadata",):
+                context = self._entered(await self._gate.caller_of(headers.get("authorization")))
             if carries_content(method, path):
                 receive = peeked = Peeked(receive, headers)
                 if await peeked.is_content():
@@ -173,7 +174,7 @@ class FhirApplication:
                     request.content_type = FHIR_JSON
                 elif request.content_type == FORM and (b"_format" in request.body or b"_pretty" in request.body):
                     how = presentation_of(accept, request.parameters, lists_resources(method, path))
-            return await self._context.dispatch(self._context, request), how
+            return await context.dispatch(context, request), how
         except FhirError as error:
             return Answer(error.status, codec.encode(error.outcome()), dict(error.headers)), how
         except (ClientGoneError, asyncio.CancelledError):
@@ -181,6 +182,12 @@ class FhirApplication:
         except Exception:
             log.exception("internal error", method=method, route=shape_of(path), request_id=request_id)
             return internal_error(request_id), how
+
+    def _entered(self, caller: Caller) -> Context:
+        """The server as somebody sees it."""
+        if caller.policy.everything:
+            return replace(self._context, caller=caller)
+        return self._context.under(caller, self._entrance.store_for(caller.policy))
 
     async def _shown(
         self, answer: Answer, how: Presentation, method: str, path: tuple[str, ...], request_id: str
@@ -261,12 +268,3 @@ def gzipped(body: bytes) -> bytes:
     """Level 1: four times smaller already, at a fifth of the time of the default level."""
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     return packer.compress(body) + packer.flush()
-
-
-def unauthorized(headers: dict[str, str]) -> UnauthorizedError:
-    found = "it was not accepted" if headers.get("authorization") else "there is none"
-    return UnauthorizedError(
-        f"An access token is needed (`Authorization: Bearer …`); {found}.",
-        key="HS-AUTH",
-        headers={"WWW-Authenticate": 'Bearer realm="FHIR"'},
-    )

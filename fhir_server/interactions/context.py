@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 from fhir_server.interactions.registration import Handler, Interaction, Operation
 from fhir_server.jobs.jobs import Jobs
+from fhir_server.model.access import NOBODY, Caller
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
+from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
 from profiles.registry import Registry
 
@@ -28,6 +30,9 @@ class Limits:
 class Context:
     """The server as interactions see it.
 
+    `caller` is who asks, and all that is reached from here is held to what they may see and change; `unguarded` is the
+    server without that, for operations that say so (`Operation.elevated`), None where nothing is limited.
+
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions.
     """
@@ -41,6 +46,18 @@ class Context:
     dispatch: Handler
     definitions: Definitions
     jobs: Jobs
+    caller: Caller = NOBODY
+    unguarded: Context | None = None
+
+    def under(self, caller: Caller, store: Store) -> Context:
+        """The same server as a caller sees it, through the store that holds to their policy."""
+        return replace(
+            self,
+            repository=self.repository.under(store, caller),
+            searcher=self.searcher.under(store),
+            caller=caller,
+            unguarded=self,
+        )
 
     def within(self, unit: Unit) -> Context:
         """The same server, reading what a transaction sees."""

@@ -30,7 +30,8 @@ async def history(context: Context, request: Request) -> Answer:
         current = await context.repository.current(resource_type, resource_id)
         if current is None:
             raise not_found(resource_type, resource_id)
-        total = current.version if query.since_us is None and query.at is None else None
+        counted = query.since_us is None and query.at is None and context.unguarded is None  # versions may be hidden
+        total = current.version if counted else None
     page = await context.repository.history(query)
     address = "/".join((request.base_url, *request.path))
     links = [link("self", address, [*applied, *([("_cursor", query.cursor)] if query.cursor else [])])]

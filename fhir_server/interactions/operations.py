@@ -32,7 +32,7 @@ US_CORE = "http://hl7.org/fhir/us/core/OperationDefinition"
 OWN = "urn:healthsphere:OperationDefinition"
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("validate", f"{CORE}/Resource-validate", validate, type=True, instance=True),
+    Operation("validate", f"{CORE}/Resource-validate", validate, type=True, instance=True, touches=False),
     Operation("meta", f"{CORE}/Resource-meta", meta, instance=True),
     Operation("meta-add", f"{CORE}/Resource-meta-add", meta_add, instance=True, affects_state=True),
     Operation("meta-delete", f"{CORE}/Resource-meta-delete", meta_delete, instance=True, affects_state=True),
@@ -46,12 +46,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("document", f"{CORE}/Composition-document", document, types=("Composition",), type=True, instance=True),
     Operation("docref", f"{US_CORE}/docref", docref, types=("DocumentReference",), type=True),
     Operation("convert", f"{CORE}/Resource-convert", convert, system=True),
-    Operation("reindex", f"{OWN}:reindex", reindex, system=True),
-    Operation("reindex", f"{OWN}:reindex", reindex, types=("SearchParameter",), instance=True),
+    Operation("reindex", f"{OWN}:reindex", reindex, system=True, elevated=True),
+    Operation("reindex", f"{OWN}:reindex", reindex, types=("SearchParameter",), instance=True, elevated=True),
     Operation("diff", f"{OWN}:diff", diff, instance=True),
-    Operation("merge", f"{OWN}:merge", merge, types=("Patient",), type=True, affects_state=True),
-    Operation("unmerge", f"{OWN}:unmerge", unmerge, types=("Patient",), type=True, affects_state=True),
-    Operation("purge", f"{OWN}:purge", purge, types=("Patient",), instance=True, affects_state=True),
-    Operation("expunge", f"{OWN}:expunge", expunge, type=True, instance=True, affects_state=True),
-    Operation("purge-status", f"{OWN}:purge-status", purge_status, system=True),
+    Operation("merge", f"{OWN}:merge", merge, types=("Patient",), type=True, affects_state=True, elevated=True),
+    Operation("unmerge", f"{OWN}:unmerge", unmerge, types=("Patient",), type=True, affects_state=True, elevated=True),
+    Operation("purge", f"{OWN}:purge", purge, types=("Patient",), instance=True, affects_state=True, elevated=True),
+    Operation("expunge", f"{OWN}:expunge", expunge, type=True, instance=True, affects_state=True, elevated=True),
+    Operation("purge-status", f"{OWN}:purge-status", purge_status, system=True, elevated=True),
 )

@@ -13,6 +13,7 @@ from fhir_server.interactions.bundle import Envelope
 from fhir_server.interactions.conditional import lock_keys
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.entries import at_entry, request_of_entry
+from fhir_server.interactions.permission import require_change
 from fhir_server.interactions.update import ID, malformed_id
 from fhir_server.model.errors import FhirError, InvalidError, Issue, MethodNotAllowedError
 from fhir_server.model.exchange import Request
@@ -112,6 +113,8 @@ def step_of(context: Context, index: int, request: Request, full_url: str | None
         case (("PUT" | "PATCH" | "DELETE"), 1, True):
             step = Step(index, _BY_IDENTITY[method], request, path[0], full_url)
             step.criteria = request.query
+    if step is not None and context.unguarded is not None:
+        require_change(context, step.type, method, conditional=step.criteria is not None)
     if step is None:
         address = "/".join(path) + (f"?{request.query}" if request.query else "")
         raise MethodNotAllowedError(

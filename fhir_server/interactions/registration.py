@@ -47,6 +47,9 @@ class Operation:
         types: the resource types that it is for; empty for all
         system, type, instance: the levels at which it can be called
         affects_state: whether it changes anything, so that GET is not possible
+        elevated: whether it reaches beyond what its caller may see, so that it needs a permission of its own
+            (`AccessPolicy.operations`) and then runs unguarded
+        touches: whether it reads or changes resources of the type in its address
     """
 
     code: str
@@ -57,6 +60,8 @@ class Operation:
     type: bool = False
     instance: bool = False
     affects_state: bool = False
+    elevated: bool = False
+    touches: bool = True
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Routing, `Allow` headers, the entries of a batch and the CapabilityStatement all
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 
 from fhir_server.interactions.capabilities import capabilities
@@ -14,6 +15,7 @@ from fhir_server.interactions.delete import delete, delete_conditional
 from fhir_server.interactions.history import history
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.patch import patch, patch_conditional
+from fhir_server.interactions.permission import require_interaction, require_operation
 from fhir_server.interactions.read import read
 from fhir_server.interactions.registration import Handler, Interaction, Operation
 from fhir_server.interactions.search_compartment import search_compartment
@@ -50,7 +52,8 @@ TABLE: tuple[Interaction, ...] = (
     Interaction("DELETE", "{type}", delete_conditional),
 )
 
-_HANDLERS: dict[tuple[str, str], Handler] = {(row.method, row.shape): row.handle for row in TABLE}
+_ROWS: dict[tuple[str, str], Interaction] = {(row.method, row.shape): row for row in TABLE}
+_HANDLERS: dict[tuple[str, str], Handler] = {key: row.handle for key, row in _ROWS.items()}
 _METHODS: dict[str, list[str]] = {}
 for _row in TABLE:
     if _row.method not in _METHODS.setdefault(_row.shape, []):
@@ -86,9 +89,15 @@ async def dispatch(context: Context, request: Request) -> Answer:
         raise unknown_type(context, request.path[0])
     handle = _HANDLERS.get((request.method, shape))
     if handle is not None:
+        if context.unguarded is not None:
+            require_interaction(context, _ROWS[request.method, shape], request)
         return await handle(context, request)
     operation = operation_at(request.path)
     if operation is not None and request.method in operation.methods:
+        if context.unguarded is not None:
+            require_operation(context, operation, request)
+            if operation.elevated:
+                context = replace(context.unguarded, caller=context.caller)
         return await operation.handle(context, request)
     methods = list(operation.methods) if operation else _METHODS.get(shape)
     if methods is None:

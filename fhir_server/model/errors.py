@@ -78,6 +78,12 @@ class UnauthorizedError(FhirError):
     status, code = 401, "login"
 
 
+class ForbiddenError(FhirError):
+    """403: the caller is known, and may not do this."""
+
+    status, code = 403, "forbidden"
+
+
 class NotFoundError(FhirError):
     """404: there is no such resource, version or route."""
 

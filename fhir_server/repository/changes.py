@@ -10,9 +10,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from fhir_server.model import codec
+from fhir_server.model.access import Verb
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import FhirError, GoneError, Issue, NotFoundError, PreconditionFailedError
 from fhir_server.storage.document import Blob, Version
@@ -21,6 +22,9 @@ Json = dict[str, Any]
 
 #: The last version number of a resource that was never there.
 ABSENT = 0
+
+#: Tags of this system name the organization whose staff made a resource (`AccessPolicy.stamp`).
+ORGANIZATION_SYSTEM = "urn:healthsphere:organization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,40 @@ class FailedChangeError(Exception):
         super().__init__(str(cause))
         self.position = position
         self.cause = cause
+
+
+class Limits(Protocol):
+    """What tells whether something is hidden from a caller: a store, or a transaction."""
+
+    async def limits(self, resource_type: str, verb: Verb) -> bool: ...
+
+
+def verb_of(change: Change) -> Verb:
+    """What a change of something that stands there is, in the words of access policies."""
+    return "d" if change.resource is None else "u"
+
+
+async def require_known(reads: Limits, change: Change, current: Version | None) -> None:
+    """Whoever does not see everything cannot choose ids: what they do not see is not there, whatever the reason.
+
+    Raises:
+        NotFoundError: 404; the same for an id that was never used and for one that is somebody else's.
+    """
+    if current is None and change.resource is not None and await reads.limits(change.type, "u"):
+        raise NotFoundError(
+            f"There is no {change.type}/{change.id} that you may change, and your access does not let you choose the "
+            f"id of a new one: create it by POST.",
+            key="HS-ACCESS-UPSERT",
+        )
+
+
+def with_tag(resource: Json, system: str, code: str) -> Json:
+    """The resource with a tag; itself where it has that tag."""
+    meta = resource.get("meta", {})
+    tags = meta.get("tag", [])
+    if any(tag.get("system") == system and tag.get("code") == code for tag in tags):
+        return resource
+    return {**resource, "meta": {**meta, "tag": [*tags, {"system": system, "code": code}]}}
 
 
 def amended(current: Version, alter: Callable[[Json], Json], if_match: int | None) -> Change:

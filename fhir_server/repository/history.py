@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
@@ -23,6 +23,10 @@ from fhir_server.storage.document import HISTORY, Version, past_version_of
 
 Stage = dict[str, Any]
 LARGEST = 2**63
+
+#: Rows that are fetched at a time to fill a page from which some are hidden, and passed over for one page at most.
+PORTION = 500
+MOST_PASSED_OVER = 5_000
 ORDER = {"t": -1, "y": -1, "i": -1, "v": -1}
 
 
@@ -59,16 +63,41 @@ class HistoryPage:
 
 
 async def history_page(store: HistoryStore, query: HistoryQuery) -> HistoryPage:
-    """One page, newest versions first."""
+    """One page, newest versions first.
+
+    A store that holds to an access policy gives `hidden` rows, which have a place and nothing else: then further rows
+    are fetched until the page is full, or so many were passed over that the client may ask again.
+    """
     types = [query.type] if query.type else await store.collections()
     after = _place_of(query.cursor) if query.cursor else None
-    pipeline = _at_pipeline(query, types, after) if query.at else _pipeline(query, types, after)
-    rows = await store.snapshot(HISTORY, pipeline)
-    page = rows[: query.count]
     # A writer that crashed may have left a copy of a version in the history that is still current: show it once.
-    unique = {(r["y"], r["i"], r["v"]): r for r in page}
-    more = len(rows) > query.count and page
-    return HistoryPage([past_version_of(r) for r in unique.values()], _cursor_of(page[-1]) if more else None)
+    unique: dict[tuple[str, str, int], dict[str, Any]] = {}
+    passed_over = 0
+    while True:
+        wanted = replace(query, count=query.count - len(unique)) if not passed_over else replace(query, count=PORTION)
+        pipeline = _at_pipeline(wanted, types, after) if query.at else _pipeline(wanted, types, after)
+        rows = await store.snapshot(HISTORY, pipeline)
+        last: dict[str, Any] | None = None
+        for row in rows[: wanted.count]:
+            if len(unique) == query.count:
+                break
+            last = row
+            if "hidden" in row:
+                passed_over += 1
+            else:
+                unique[row["y"], row["i"], row["v"]] = row
+        more = last is not None and (len(rows) > wanted.count or rows[-1] is not last)
+        full = len(unique) >= query.count or passed_over >= MOST_PASSED_OVER
+        if not more or full or not passed_over:
+            break
+        assert last is not None
+        after = _cut_of(last)
+    following = _cursor_of(last) if more and last is not None else None
+    return HistoryPage([past_version_of(row) for row in unique.values()], following)
+
+
+def _cut_of(row: dict[str, Any]) -> tuple[int, str, str, int]:
+    return int(row["t"]), row["y"], row["i"], int(row["v"])
 
 
 def _pipeline(query: HistoryQuery, types: list[str], after: tuple[int, str, str, int] | None) -> list[Stage]:
@@ -148,7 +177,7 @@ def _before(after: tuple[int, str, str, int] | None) -> list[Stage]:
 
 
 def _cursor_of(row: dict[str, Any]) -> str:
-    place = msgspec.json.encode([int(row["t"]), row["y"], row["i"], int(row["v"])])
+    place = msgspec.json.encode(_cut_of(row))
     return base64.urlsafe_b64encode(place).decode().rstrip("=")
 
 

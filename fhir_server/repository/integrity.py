@@ -149,11 +149,16 @@ class Integrity:
             ConflictError: 409; something does; up to 20 referrers are named.
         """
         await unit.lock([lock_of(target) for target in deleted])
-        found = await self.referrers(unit, deleted, among, MOST_NAMED + 1)
+        # What is hidden from the caller counts as well, and is not named.
+        found = await self.referrers(unit.unguarded, deleted, among, MOST_NAMED + len(deleted) + 1)
         found = [one for one in found if one not in deleted]
         if found:
             what = deleted[0] if len(deleted) == 1 else "what is to be deleted"
-            shown = ", ".join(found[:MOST_NAMED]) + (" and others" if len(found) > MOST_NAMED else "")
+            seen = found
+            if unit.unguarded is not unit:
+                seen = [one for one in found if await _sees(unit, one)]
+            names = seen[:MOST_NAMED]
+            shown = ", ".join(names) + (" and others" if names else "others") * (len(names) < len(found))
             raise ConflictError(
                 f"Others refer to {what}: {shown}. Delete them first, or with it by `_cascade=delete`.",
                 key="HS-REF-IN-USE",
@@ -186,6 +191,11 @@ class Noted:
             await self._integrity.require_targets(self._unit, self._targets)
         if self._deleted:
             await self._integrity.require_unreferred(self._unit, self._deleted, self._types)
+
+
+async def _sees(unit: Unit, reference: str) -> bool:
+    name, _, logical_id = reference.partition("/")
+    return await unit.get(name, logical_id) is not None
 
 
 def lock_of(target: str) -> str:

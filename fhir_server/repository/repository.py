@@ -13,6 +13,8 @@ from copy import copy
 from dataclasses import replace
 from typing import Protocol
 
+from fhir_server.model import codec
+from fhir_server.model.access import Caller, Verb
 from fhir_server.model.errors import (
     FhirError,
     InvalidError,
@@ -23,6 +25,7 @@ from fhir_server.model.errors import (
 )
 from fhir_server.repository.changes import (
     ABSENT,
+    ORGANIZATION_SYSTEM,
     Change,
     Checked,
     Committed,
@@ -33,6 +36,9 @@ from fhir_server.repository.changes import (
     gone,
     not_found,
     numbered,
+    require_known,
+    verb_of,
+    with_tag,
 )
 from fhir_server.repository.contents import is_large, kept, put_beside
 from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
@@ -60,6 +66,8 @@ __all__ = [
 #: How often a change without `If-Match` is tried again when other writers come in between.
 ATTEMPTS = 60
 
+ORGANIZATION_TAG = ORGANIZATION_SYSTEM.encode()
+
 #: The largest resource, as JSON, where no other limit is given: MongoDB's own, less what is indexed of it.
 MAX_RESOURCE_BYTES = 14 * 2**20
 
@@ -67,7 +75,7 @@ MAX_RESOURCE_BYTES = 14 * 2**20
 class ReadStore(HistoryStore, Protocol):
     """Where versions are read: the store itself, or a transaction under way."""
 
-    async def get(self, resource_type: str, resource_id: str) -> Version | None: ...
+    async def get(self, resource_type: str, resource_id: str, verb: Verb = "r") -> Version | None: ...
     async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None: ...
 
 
@@ -90,6 +98,8 @@ class Repository:
         self._validator = validator
         self._max_resource_bytes = max_resource_bytes
         self._definitions = definitions
+        self._stamp: tuple[str, str] | None = None
+        self._binary_context: str | None = None
         self.integrity = integrity
 
     @property
@@ -104,6 +114,14 @@ class Repository:
         """The same repository, reading what a transaction sees."""
         inner = copy(self)
         inner._reads = unit
+        return inner
+
+    def under(self, store: Store, caller: Caller) -> Repository:
+        """The same repository as somebody sees it, through the store that holds to their policy."""
+        inner = copy(self)
+        inner._store = inner._reads = store
+        inner._stamp = caller.policy.stamp
+        inner._binary_context = caller.identity.patient
         return inner
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -167,12 +185,27 @@ class Repository:
         """
         if change.resource is None:
             return Checked(change, {})
+        change = self._marked(change)
+        assert change.resource is not None
         issues = self.issues_of(change.resource)
         if any(issue.severity in ("error", "fatal") for issue in issues):
             raise InvalidError(issues)
         if change.type == SEARCH_PARAMETER and self._definitions is not None:
             self._definitions.require_usable(change.resource)
         return Checked(change, self._indexer.entries_of(change.resource), tuple(issues))
+
+    def _marked(self, change: Change) -> Change:
+        """The same change with what the caller's access adds to a resource that is new: whose staff made it, and for a
+        Binary, whose it is."""
+        if self._stamp is None and self._binary_context is None:
+            return change
+        assert change.resource is not None
+        resource = change.resource
+        if self._stamp is not None and (change.fresh or change.method == "POST"):
+            resource = with_tag(resource, *self._stamp)
+        if change.type == "Binary" and self._binary_context is not None and "securityContext" not in resource:
+            resource = {**resource, "securityContext": {"reference": self._binary_context}}
+        return change if resource is change.resource else replace(change, resource=resource)
 
     def issues_of(self, resource: Json) -> list[Issue]:
         """All that the validation has to say of a resource."""
@@ -204,7 +237,9 @@ class Repository:
             await self._store.write(version, None)
             return Committed(version, created=True, warnings=checked.warnings)
         for attempt in range(ATTEMPTS):
-            current = await self._store.get(change.type, change.id)
+            current = await self._store.get(change.type, change.id, verb_of(change))
+            await require_known(self._store, change, current)
+            checked = self._kept(checked, current)
             outcome = decided(checked, current)
             if not outcome.changed:
                 return outcome
@@ -251,9 +286,23 @@ class Repository:
         """Carry out a change of a version that was just read."""
         if change.type == "Binary" or self.integrity.enforced:
             return await self.commit(change)
-        outcome = decided(self.check(change), current)
+        outcome = decided(self._kept(self.check(change), current), current)
         await self._store.write(self._fitting(outcome.version), current)
         return await self._in_force(outcome) if change.type == SEARCH_PARAMETER else outcome
+
+    def _kept(self, checked: Checked, current: Version | None) -> Checked:
+        """The same change, its resource still marked as that of the organization whose staff made it.
+
+        An update that leaves the mark out would otherwise show it to the staff of others.
+        """
+        change = checked.change
+        if change.resource is None or current is None or current.body is None or ORGANIZATION_TAG not in current.body:
+            return checked
+        resource = change.resource
+        for tag in codec.decode(current.body).get("meta", {}).get("tag", ()):
+            if tag.get("system") == ORGANIZATION_SYSTEM and "code" in tag:
+                resource = with_tag(resource, tag["system"], tag["code"])
+        return checked if resource is change.resource else self.check(replace(change, resource=resource))
 
     async def _in_force(self, outcome: Committed) -> Committed:
         """Put in force at once what was said of a search parameter."""
@@ -314,17 +363,20 @@ class Repository:
             FailedChangeError: a precondition of one of them does not hold; the transaction must be given up.
         """
         changes = [await self._placed_within(unit, c) if c.change.type == "Binary" else c for c in changes]
-        ids: dict[str, list[str]] = {}
+        ids: dict[tuple[str, Verb], list[str]] = {}
         for checked in changes:
             if not checked.change.fresh:
-                ids.setdefault(checked.change.type, []).append(checked.change.id)
-        found = {name: await unit.get_many(name, wanted) for name, wanted in ids.items()}
+                ids.setdefault((checked.change.type, verb_of(checked.change)), []).append(checked.change.id)
+        found = {key: await unit.get_many(key[0], wanted, key[1]) for key, wanted in ids.items()}
         outcomes: list[Committed] = []
         writes: list[tuple[Version, Version | None]] = []
-        for position, checked in enumerate(changes):
-            change = checked.change
-            current = None if change.fresh else found[change.type].get(change.id)
+        for position, given in enumerate(changes):
+            change, checked = given.change, given
+            current = None if change.fresh else found[change.type, verb_of(change)].get(change.id)
             try:
+                if not change.fresh:
+                    await require_known(unit, change, current)
+                    checked = self._kept(checked, current)
                 outcome = decided(checked, current)
                 self._fitting(outcome.version)
             except FhirError as error:

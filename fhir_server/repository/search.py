@@ -84,6 +84,10 @@ class Searcher:
         inner._follower = replace(inner._follower, dense=None)  # it would count, and forget
         return inner
 
+    def under(self, store: SearchStore) -> Searcher:
+        """Searches of the same server through a store that holds to somebody's access policy."""
+        return Searcher(store, self._registry, self._terminology, self._base_url, self._bounds, self._access)
+
     async def search(
         self,
         resource_type: str,
@@ -216,7 +220,7 @@ class Searcher:
 
     async def _ready(self, searches: Sequence[Search]) -> list[Search]:
         """The searches with value sets as their codes, and with what other resources say as ids and references."""
-        resolved = [await resolve(search, self._terminology, self._held_value_set) for search in searches]
+        resolved = [await resolve(search, self._terminology, self.held_value_set) for search in searches]
         return await self._follower.follow(resolved)
 
     async def understood(
@@ -269,7 +273,8 @@ class Searcher:
         (search,) = await self._ready([search])
         return filter_of(search, self._terminology, self._access(resource_type))
 
-    async def _held_value_set(self, url: str) -> dict[str, Any] | None:
+    async def held_value_set(self, url: str) -> dict[str, Any] | None:
+        """A ValueSet that is stored here, by its canonical URL or its own address."""
         local = _LOCAL_VALUE_SET.fullmatch(url.removeprefix(self._base_url))
         where = {"_id": local.group(1), "d": None} if local else {"x.url": url}
         rows = await self._store.find("ValueSet", where, sort=[("t", -1)], limit=1, fields=FIELDS)

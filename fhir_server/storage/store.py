@@ -18,6 +18,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from fhir_server.model.access import Verb
 from fhir_server.model.errors import ConflictError, FhirError
 from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.database import DURABLE, Client, database_of, translated
@@ -37,6 +38,9 @@ from fhir_server.storage.unit import Unit
 
 #: Acknowledged by the primary, not awaited in the journal: what follows it in the oplog is awaited.
 ORDERED = WriteConcern(w=1, j=False)
+
+#: Conditions whose reads are gathered; the oldest is forgotten first.
+CONDITIONS = 5_000
 
 T = TypeVar("T")
 Found = list[dict[str, Any]]
@@ -68,6 +72,7 @@ class Store:
         self._max_time_ms = max_time_ms
         self.blobs = Blobs(self._database)
         self._reads: dict[str, Gather[str, Version | None]] = {}
+        self._conditional: dict[tuple[str, int], tuple[Mapping[str, Any], Gather[str, Version | None]]] = {}
         self._inserts: dict[str, Gather[Version, None]] = {}
         self._changes: dict[str, Gather[Change, None]] = {}
         self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=2)
@@ -118,22 +123,53 @@ class Store:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    async def get(self, resource_type: str, resource_id: str) -> Version | None:
-        """The current version, which may be a deletion; None when the id was never used."""
+    @property
+    def unguarded(self) -> Store:
+        """The store that nothing is hidden from: itself, but for the stores that hold to an access policy."""
+        return self
+
+    async def limits(self, resource_type: str, verb: Verb) -> bool:
+        """Whether something of a type is hidden from this verb."""
+        return False
+
+    async def get(self, resource_type: str, resource_id: str, verb: Verb = "r") -> Version | None:
+        """The current version, which may be a deletion; None when the id was never used.
+
+        `verb` is what it is read for, which a store that holds to an access policy asks.
+        """
         gather = self._reads.get(resource_type)
         if gather is None:
             gather = self._reads[resource_type] = Gather(self._reader(resource_type), parallel=2)
         return await gather(resource_id)
 
-    def _reader(self, resource_type: str) -> Callable[[Sequence[str]], Awaitable[list[Version | None]]]:
+    async def get_where(self, resource_type: str, resource_id: str, condition: Mapping[str, Any]) -> Version | None:
+        """The current version, if it meets a condition.
+
+        Reads under one condition, the same object each time, are gathered as other reads are.
+        """
+        key = (resource_type, id(condition))
+        known = self._conditional.get(key)
+        if known is None:
+            if len(self._conditional) >= CONDITIONS:
+                self._conditional.pop(next(iter(self._conditional)))
+            gather = Gather(self._reader(resource_type, condition), parallel=2)
+            known = self._conditional[key] = (condition, gather)  # holding the condition keeps its id its own
+        return await known[1](resource_id)
+
+    def _reader(
+        self, resource_type: str, condition: Mapping[str, Any] | None = None
+    ) -> Callable[[Sequence[str]], Awaitable[list[Version | None]]]:
         collection = self._database[resource_type]
+
+        def where(ids: Any) -> dict[str, Any]:
+            return {"$and": [{"_id": ids}, condition]} if condition else {"_id": ids}
 
         async def read(ids: Sequence[str]) -> list[Version | None]:
             with translated():
                 if len(ids) == 1:
-                    document = await collection.find_one({"_id": ids[0]}, FIELDS)
+                    document = await collection.find_one(where(ids[0]), FIELDS)
                     return [version_of(resource_type, document) if document else None]
-                cursor = collection.find({"_id": {"$in": list(ids)}}, FIELDS, batch_size=len(ids) + 1)
+                cursor = collection.find(where({"$in": list(ids)}), FIELDS, batch_size=len(ids) + 1)
                 found = {d["_id"]: version_of(resource_type, d) for d in await cursor.to_list()}
             return [found.get(i) for i in ids]
 

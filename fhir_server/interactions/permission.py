@@ -1,0 +1,88 @@
+"""Whether a caller may do such a thing at all, asked before anything is looked at.
+
+This tells of types and verbs alone, so it betrays nothing about what is stored; which resources a caller reaches is
+held to by the store (see `access`).
+
+Spec: https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html#scopes-for-requesting-fhir-resources
+"""
+
+from __future__ import annotations
+
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.registration import Interaction, Operation
+from fhir_server.model.access import Verb
+from fhir_server.model.errors import ForbiddenError
+from fhir_server.model.exchange import Request
+
+#: What a change asks for, any of these: an update may turn out to be a create.
+CHANGES: dict[str, tuple[Verb, ...]] = {"POST": ("c",), "PUT": ("u", "c"), "PATCH": ("u",), "DELETE": ("d",)}
+
+_WORDS: dict[Verb, str] = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
+
+
+def require(context: Context, resource_type: str, *verbs: Verb) -> None:
+    """One of the verbs is possible for this caller, for some resources of the type at least.
+
+    Raises:
+        ForbiddenError: 403; none is.
+    """
+    policy = context.caller.policy
+    if any(policy.may(resource_type, verb) for verb in verbs):
+        return
+    scope = context.caller.identity.scope
+    granted = f" Granted are the scopes {scope!r}." if scope else ""
+    raise ForbiddenError(
+        f"Your access does not allow to {_WORDS[verbs[0]]} {resource_type} resources.{granted}",
+        key="HS-ACCESS-TYPE",
+        expression=resource_type,
+        headers={"WWW-Authenticate": 'Bearer realm="FHIR", error="insufficient_scope"'},
+    )
+
+
+def require_change(context: Context, resource_type: str, method: str, *, conditional: bool) -> None:
+    """A change is possible; one with criteria searches, too, and tells by its answer what it has found.
+
+    Raises:
+        ForbiddenError: 403; it is not.
+    """
+    require(context, resource_type, *CHANGES[method])
+    if conditional:
+        require(context, resource_type, "s")
+
+
+def require_interaction(context: Context, row: Interaction, request: Request) -> None:
+    """What a row of the table asks for.
+
+    Raises:
+        ForbiddenError: 403; the caller may not do that.
+    """
+    if not row.shape.startswith("{type}"):
+        return
+    resource_type = request.path[0]
+    if row.shape.startswith("{type}/{id}/{member}"):
+        if request.path[2] != "*":
+            require(context, request.path[2], "s")
+    elif row.method == "GET" or row.shape.endswith("_search"):
+        verb: Verb = "r" if row.shape.startswith("{type}/{id}/_history") or row.shape == "{type}/{id}" else "s"
+        if row.shape != "{type}/{id}/_search":
+            require(context, resource_type, verb)
+    else:
+        conditional = row.shape == "{type}" and (row.method != "POST" or "if-none-exist" in request.headers)
+        require_change(context, resource_type, row.method, conditional=conditional)
+
+
+def require_operation(context: Context, operation: Operation, request: Request) -> None:
+    """What an operation asks for: its own permission where it reaches beyond what the caller may see.
+
+    Raises:
+        ForbiddenError: 403; the caller may not call it.
+    """
+    if operation.elevated:
+        if not context.caller.policy.may_operate(operation.code):
+            raise ForbiddenError(
+                f"Your role does not allow ${operation.code}: it reaches beyond single resources.",
+                key="HS-ACCESS-OPERATION",
+            )
+    elif operation.touches and len(request.path) > 1:
+        verbs: tuple[Verb, ...] = ("u",) if operation.affects_state else ("r", "s")
+        require(context, request.path[0], *verbs)
