@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fhir_server.access.compiled import Compiler
 from fhir_server.access.entrance import Entrance
+from fhir_server.access.gate import Gate
 from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.limits import RequestLimits
 from fhir_server.http.pages import pages
@@ -151,8 +152,12 @@ class Front:
         await (self._fhir if is_fhir else self._others)(scope, receive, send_dated)
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The server as one ASGI application; its lifespan opens and closes the database."""
+def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
+    """The server as one ASGI application; its lifespan opens and closes the database.
+
+    Args:
+        gate: judges who calls, in place of the one that the settings ask for
+    """
     known = definitions_of(settings)
     store, close = store_of(settings, known)
     indexer = indexer_of(settings, known)
@@ -196,7 +201,8 @@ def create_app(settings: Settings) -> ASGIApp:
         definitions=definitions,
         jobs=jobs,
     )
-    gate = OperatorGate(OperatorToken(load_or_create(settings.access_token_file))) if settings.auth == "on" else None
+    if gate is None and settings.auth == "on":
+        gate = OperatorGate(OperatorToken(load_or_create(settings.access_token_file)))
     compiler = Compiler(known, terminology(), settings.base_url, context.searcher.held_value_set)
     fhir = FhirApplication(
         context,

@@ -121,7 +121,7 @@ class InProcessServer:
     `client` is a blocking client whose relative URLs start at the FHIR base; `gather` sends many requests at once.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **parts: Any) -> None:
         from fhir_server.app import create_app  # noqa: PLC0415  (tests of other packages do not need it)
 
         self.settings = settings
@@ -129,7 +129,7 @@ class InProcessServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="in-process-server", daemon=True)
         self._thread.start()
-        self.app = create_app(settings)
+        self.app = create_app(settings, **parts)
         self._life = _lifespan(self.app)
         self.run(self._life.__aenter__())
         self.client = httpx.Client(
@@ -185,10 +185,13 @@ async def _lifespan(app: Any) -> AsyncIterator[None]:
 
 @pytest.fixture(scope="session")
 def make_server(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., InProcessServer]]:
-    """Makes applications with settings of your choice, each with a database of its own, gone at the end of the run."""
+    """Makes applications with settings of your choice, each with a database of its own, gone at the end of the run.
+
+    `parts` replace parts of the server: see `create_app`.
+    """
     with ExitStack() as stack:
 
-        def make(**given: Any) -> InProcessServer:
+        def make(parts: dict[str, Any] | None = None, **given: Any) -> InProcessServer:
             name = f"hs_test_{uuid.uuid4().hex[:12]}"
             settings = Settings(
                 **{
@@ -201,7 +204,7 @@ def make_server(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> I
                 }
             )
             stack.callback(_drop, mongodb_uri, settings.mongodb_database)
-            server = InProcessServer(settings)
+            server = InProcessServer(settings, **(parts or {}))
             stack.callback(server.close)
             return server
 
