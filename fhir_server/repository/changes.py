@@ -23,9 +23,6 @@ Json = dict[str, Any]
 #: The last version number of a resource that was never there.
 ABSENT = 0
 
-#: Tags of this system name the organization whose staff made a resource (`AccessPolicy.stamp`).
-ORGANIZATION_SYSTEM = "urn:healthsphere:organization"
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -110,15 +107,6 @@ async def require_known(reads: Limits, change: Change, current: Version | None) 
             f"id of a new one: create it by POST.",
             key="HS-ACCESS-UPSERT",
         )
-
-
-def with_tag(resource: Json, system: str, code: str) -> Json:
-    """The resource with a tag; itself where it has that tag."""
-    meta = resource.get("meta", {})
-    tags = meta.get("tag", [])
-    if any(tag.get("system") == system and tag.get("code") == code for tag in tags):
-        return resource
-    return {**resource, "meta": {**meta, "tag": [*tags, {"system": system, "code": code}]}}
 
 
 def amended(current: Version, alter: Callable[[Json], Json], if_match: int | None) -> Change:

@@ -13,8 +13,7 @@ from copy import copy
 from dataclasses import replace
 from typing import Protocol
 
-from fhir_server.model import codec
-from fhir_server.model.access import Caller, Verb
+from fhir_server.model.access import NOBODY, Caller, Verb
 from fhir_server.model.errors import (
     FhirError,
     InvalidError,
@@ -25,7 +24,6 @@ from fhir_server.model.errors import (
 )
 from fhir_server.repository.changes import (
     ABSENT,
-    ORGANIZATION_SYSTEM,
     Change,
     Checked,
     Committed,
@@ -38,13 +36,13 @@ from fhir_server.repository.changes import (
     numbered,
     require_known,
     verb_of,
-    with_tag,
 )
 from fhir_server.repository.contents import is_large, kept, put_beside
 from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.history import HistoryPage, HistoryQuery, HistoryStore, history_page
 from fhir_server.repository.integrity import Integrity
+from fhir_server.repository.ownership import marked, still_marked
 from fhir_server.search.index import Indexer
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store, VersionConflictError
@@ -65,8 +63,6 @@ __all__ = [
 
 #: How often a change without `If-Match` is tried again when other writers come in between.
 ATTEMPTS = 60
-
-ORGANIZATION_TAG = ORGANIZATION_SYSTEM.encode()
 
 #: The largest resource, as JSON, where no other limit is given: MongoDB's own, less what is indexed of it.
 MAX_RESOURCE_BYTES = 14 * 2**20
@@ -98,8 +94,7 @@ class Repository:
         self._validator = validator
         self._max_resource_bytes = max_resource_bytes
         self._definitions = definitions
-        self._stamp: tuple[str, str] | None = None
-        self._binary_context: str | None = None
+        self._caller = NOBODY
         self.integrity = integrity
 
     @property
@@ -120,8 +115,7 @@ class Repository:
         """The same repository as somebody sees it, through the store that holds to their policy."""
         inner = copy(self)
         inner._store = inner._reads = store
-        inner._stamp = caller.policy.stamp
-        inner._binary_context = caller.identity.patient
+        inner._caller = caller
         return inner
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -185,7 +179,7 @@ class Repository:
         """
         if change.resource is None:
             return Checked(change, {})
-        change = self._marked(change)
+        change = marked(change, self._caller)
         assert change.resource is not None
         issues = self.issues_of(change.resource)
         if any(issue.severity in ("error", "fatal") for issue in issues):
@@ -193,19 +187,6 @@ class Repository:
         if change.type == SEARCH_PARAMETER and self._definitions is not None:
             self._definitions.require_usable(change.resource)
         return Checked(change, self._indexer.entries_of(change.resource), tuple(issues))
-
-    def _marked(self, change: Change) -> Change:
-        """The same change with what the caller's access adds to a resource that is new: whose staff made it, and for a
-        Binary, whose it is."""
-        if self._stamp is None and self._binary_context is None:
-            return change
-        assert change.resource is not None
-        resource = change.resource
-        if self._stamp is not None and (change.fresh or change.method == "POST"):
-            resource = with_tag(resource, *self._stamp)
-        if change.type == "Binary" and self._binary_context is not None and "securityContext" not in resource:
-            resource = {**resource, "securityContext": {"reference": self._binary_context}}
-        return change if resource is change.resource else replace(change, resource=resource)
 
     def issues_of(self, resource: Json) -> list[Issue]:
         """All that the validation has to say of a resource."""
@@ -291,18 +272,10 @@ class Repository:
         return await self._in_force(outcome) if change.type == SEARCH_PARAMETER else outcome
 
     def _kept(self, checked: Checked, current: Version | None) -> Checked:
-        """The same change, its resource still marked as that of the organization whose staff made it.
-
-        An update that leaves the mark out would otherwise show it to the staff of others.
-        """
-        change = checked.change
-        if change.resource is None or current is None or current.body is None or ORGANIZATION_TAG not in current.body:
-            return checked
-        resource = change.resource
-        for tag in codec.decode(current.body).get("meta", {}).get("tag", ()):
-            if tag.get("system") == ORGANIZATION_SYSTEM and "code" in tag:
-                resource = with_tag(resource, tag["system"], tag["code"])
-        return checked if resource is change.resource else self.check(replace(change, resource=resource))
+        """The same change, its resource still marked as that of the organization whose staff made it."""
+        resource = checked.change.resource
+        kept = resource if resource is None or current is None else still_marked(resource, current.body)
+        return checked if kept is resource else self.check(replace(checked.change, resource=kept))
 
     async def _in_force(self, outcome: Committed) -> Committed:
         """Put in force at once what was said of a search parameter."""

@@ -28,19 +28,16 @@ from fhir_server.storage.document import (
     Version,
     blob_of,
     past_version_of,
-    version_of,
 )
 from fhir_server.storage.gather import Gather
 from fhir_server.storage.indexes import IndexLike, drop_own, make_base_indexes, make_indexes
+from fhir_server.storage.reads import CurrentReads
 from fhir_server.storage.refused import row_errors
 from fhir_server.storage.rows import Rows
 from fhir_server.storage.unit import Unit
 
 #: Acknowledged by the primary, not awaited in the journal: what follows it in the oplog is awaited.
 ORDERED = WriteConcern(w=1, j=False)
-
-#: Conditions whose reads are gathered; the oldest is forgotten first.
-CONDITIONS = 5_000
 
 T = TypeVar("T")
 Found = list[dict[str, Any]]
@@ -71,8 +68,7 @@ class Store:
         self._indexes_of = indexes_of
         self._max_time_ms = max_time_ms
         self.blobs = Blobs(self._database)
-        self._reads: dict[str, Gather[str, Version | None]] = {}
-        self._conditional: dict[tuple[str, int], tuple[Mapping[str, Any], Gather[str, Version | None]]] = {}
+        self._reads = CurrentReads(self._database)
         self._inserts: dict[str, Gather[Version, None]] = {}
         self._changes: dict[str, Gather[Change, None]] = {}
         self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=2)
@@ -137,43 +133,11 @@ class Store:
 
         `verb` is what it is read for, which a store that holds to an access policy asks.
         """
-        gather = self._reads.get(resource_type)
-        if gather is None:
-            gather = self._reads[resource_type] = Gather(self._reader(resource_type), parallel=2)
-        return await gather(resource_id)
+        return await self._reads.get(resource_type, resource_id)
 
     async def get_where(self, resource_type: str, resource_id: str, condition: Mapping[str, Any]) -> Version | None:
-        """The current version, if it meets a condition.
-
-        Reads under one condition, the same object each time, are gathered as other reads are.
-        """
-        key = (resource_type, id(condition))
-        known = self._conditional.get(key)
-        if known is None:
-            if len(self._conditional) >= CONDITIONS:
-                self._conditional.pop(next(iter(self._conditional)))
-            gather = Gather(self._reader(resource_type, condition), parallel=2)
-            known = self._conditional[key] = (condition, gather)  # holding the condition keeps its id its own
-        return await known[1](resource_id)
-
-    def _reader(
-        self, resource_type: str, condition: Mapping[str, Any] | None = None
-    ) -> Callable[[Sequence[str]], Awaitable[list[Version | None]]]:
-        collection = self._database[resource_type]
-
-        def where(ids: Any) -> dict[str, Any]:
-            return {"$and": [{"_id": ids}, condition]} if condition else {"_id": ids}
-
-        async def read(ids: Sequence[str]) -> list[Version | None]:
-            with translated():
-                if len(ids) == 1:
-                    document = await collection.find_one(where(ids[0]), FIELDS)
-                    return [version_of(resource_type, document) if document else None]
-                cursor = collection.find(where({"$in": list(ids)}), FIELDS, batch_size=len(ids) + 1)
-                found = {d["_id"]: version_of(resource_type, d) for d in await cursor.to_list()}
-            return [found.get(i) for i in ids]
-
-        return read
+        """The current version, if it meets a condition; gathered where the condition is the same object."""
+        return await self._reads.get(resource_type, resource_id, condition)
 
     async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None:
         """A version that is no longer current."""

@@ -15,7 +15,7 @@ PACKAGES = [
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONGEST_MODULE = 400
 DRIVER = {"pymongo", "bson", "gridfs"}
-DRIVER_USERS = ("fhir_server/storage/", "smart_auth/store/")
+DRIVER_USERS = ("fhir_server/storage/", "smart_auth/")
 
 
 def imported_by(path: Path) -> set[str]:

@@ -1,0 +1,66 @@
+"""Reads of current versions by id, gathered: what arrives while a command is under way goes as one `$in`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from fhir_server.storage.database import translated
+from fhir_server.storage.document import FIELDS, Version, version_of
+from fhir_server.storage.gather import Gather
+
+#: Conditions whose reads are gathered; the oldest is forgotten first.
+CONDITIONS = 5_000
+
+Condition = Mapping[str, Any]
+Reading = Gather[str, Version | None]
+
+
+class CurrentReads:
+    """Reads of one database, by type, and by the condition that a document must meet to be seen."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self._plain: dict[str, Reading] = {}
+        self._conditional: dict[tuple[str, int], tuple[Condition, Reading]] = {}
+
+    async def get(self, resource_type: str, resource_id: str, condition: Condition | None = None) -> Version | None:
+        """The current version, which may be a deletion; None where nothing is, or what is does not meet the condition.
+
+        Reads under one condition, the same object each time, are gathered together.
+        """
+        if condition is not None:
+            return await self._under(resource_type, condition)(resource_id)
+        gather = self._plain.get(resource_type)
+        if gather is None:
+            gather = self._plain[resource_type] = Gather(self._reader(resource_type, None), parallel=2)
+        return await gather(resource_id)
+
+    def _under(self, resource_type: str, condition: Condition) -> Reading:
+        key = (resource_type, id(condition))
+        known = self._conditional.get(key)
+        if known is None:
+            if len(self._conditional) >= CONDITIONS:
+                self._conditional.pop(next(iter(self._conditional)))
+            gather = Gather(self._reader(resource_type, condition), parallel=2)
+            known = self._conditional[key] = (condition, gather)  # holding the condition keeps its id its own
+        return known[1]
+
+    def _reader(
+        self, resource_type: str, condition: Condition | None
+    ) -> Callable[[Sequence[str]], Awaitable[list[Version | None]]]:
+        collection = self._database[resource_type]
+
+        def where(ids: Any) -> dict[str, Any]:
+            return {"$and": [{"_id": ids}, condition]} if condition is not None else {"_id": ids}
+
+        async def read(ids: Sequence[str]) -> list[Version | None]:
+            with translated():
+                if len(ids) == 1:
+                    document = await collection.find_one(where(ids[0]), FIELDS)
+                    return [version_of(resource_type, document) if document else None]
+                cursor = collection.find(where({"$in": list(ids)}), FIELDS, batch_size=len(ids) + 1)
+                found = {d["_id"]: version_of(resource_type, d) for d in await cursor.to_list()}
+            return [found.get(i) for i in ids]
+
+        return read
