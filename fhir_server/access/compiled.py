@@ -20,6 +20,7 @@ from fhir_server.search.chains import LIST, looks_elsewhere
 from fhir_server.search.compartment import FOCAL
 from fhir_server.search.compile import all_of, condition_of
 from fhir_server.search.filter.build import FILTER
+from fhir_server.search.lineage import FIELD, PROVENANCE
 from fhir_server.search.parameters import table_of
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Comparison, Predicate, ReferenceValue, Search
@@ -132,6 +133,8 @@ class Compiler:
                 # What refers to the focal resource from another of its own type (a linked patient) is another person's.
                 if code != FOCAL and resource_type != focal:
                     ways.append(condition_of(Comparison(table.parameters[code], None, values), self.terminology))
+        if resource_type == PROVENANCE:
+            ways.append(any_of(FIELD, sorted(references)))
         return either(ways) if ways else NOTHING
 
     async def _of_criteria(self, pairs: tuple[tuple[str, str], ...], resource_type: str) -> Filter:

@@ -27,6 +27,7 @@ from fhir_server.model import codec
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import FhirError, InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import Answer, Request, decoded
+from fhir_server.repository.lineage import PROVENANCE
 from fhir_server.repository.repository import ABSENT, Change, Checked, Committed, FailedChangeError
 from fhir_server.storage.unit import Unit
 
@@ -58,7 +59,9 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
         await delete_all(inner, unit, plan)
         await settle(inner, plan)
         links = await links_of(inner, plan, references)
-        await write_all(inner, unit, [*plan.of("POST"), *plan.of("PUT"), *plan.of("PATCH")], links)
+        # What a Provenance tells about must be there when it is written: it comes last.
+        changing = [*plan.of("POST"), *plan.of("PUT"), *plan.of("PATCH")]
+        await write_all(inner, unit, sorted(changing, key=lambda step: step.type == PROVENANCE), links)
         for step in plan.of("GET"):
             await read_one(inner, step)
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from fhir_server.model import codec
 from fhir_server.repository.definitions import Definitions
+from fhir_server.repository.lineage import PROVENANCE, Lineage
 from fhir_server.repository.repository import Repository
 from fhir_server.search.index import Indexer
 from fhir_server.storage.store import Store
@@ -51,7 +52,10 @@ async def reindexed(
 
 async def reindexing(store: Store, indexer: Indexer, types: Iterable[str]) -> AsyncIterator[tuple[str, int, int]]:
     """Index again, portion by portion: the type, how many are done, how many there are (an estimate until the end)."""
-    for resource_type in tuple(types) or await store.collections():
+    lineage = Lineage(indexer.registry)
+    # What a Provenance tells about is read from the entries of its targets, so it comes last.
+    names = sorted(tuple(types) or await store.collections(), key=lambda name: name == PROVENANCE)
+    for resource_type in names:
         done, total = 0, await store.estimate(resource_type)
         after = ""
         yield resource_type, 0, total
@@ -67,7 +71,10 @@ async def reindexing(store: Store, indexer: Indexer, types: Iterable[str]) -> As
                 break
             entries = []
             for row in rows:
-                entries.append((row["_id"], row["v"], indexer.entries_of(codec.decode(row["r"]))))
+                found = indexer.entries_of(codec.decode(row["r"]))
+                if resource_type == PROVENANCE:
+                    found = await lineage.about(store, found, {})
+                entries.append((row["_id"], row["v"], found))
                 await asyncio.sleep(0)
             await store.set_entries(resource_type, entries)
             after = rows[-1]["_id"]

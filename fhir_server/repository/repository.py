@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from fhir_server.model.access import NOBODY, Caller, Verb
 from fhir_server.model.errors import (
@@ -42,6 +42,7 @@ from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.history import HistoryPage, HistoryQuery, HistoryStore, history_page
 from fhir_server.repository.integrity import Integrity
+from fhir_server.repository.lineage import PROVENANCE, Lineage
 from fhir_server.repository.ownership import marked, still_marked
 from fhir_server.search.index import Indexer
 from fhir_server.storage.document import Version
@@ -95,6 +96,7 @@ class Repository:
         self._max_resource_bytes = max_resource_bytes
         self._definitions = definitions
         self._caller = NOBODY
+        self._lineage = Lineage(indexer.registry)
         self.integrity = integrity
 
     @property
@@ -213,6 +215,8 @@ class Repository:
         change = checked.change
         if self.integrity.enforced and (change.resource is None or self.integrity.targets_of(change.resource)):
             return await self._commit_alone(checked)
+        if change.type == PROVENANCE:
+            checked = await self._told(self._store.unguarded, checked, {})
         if change.fresh:
             version = self._fitting(numbered(checked, None))
             await self._store.write(version, None)
@@ -277,6 +281,12 @@ class Repository:
         kept = resource if resource is None or current is None else still_marked(resource, current.body)
         return checked if kept is resource else self.check(replace(checked.change, resource=kept))
 
+    async def _told(self, reads: Store | Unit, checked: Checked, beside: Mapping[str, Mapping[str, Any]]) -> Checked:
+        """The same change of a Provenance, with whose data it tells about among its entries."""
+        if checked.change.resource is None:
+            return checked
+        return replace(checked, entries=await self._lineage.about(reads, checked.entries, beside))
+
     async def _in_force(self, outcome: Committed) -> Committed:
         """Put in force at once what was said of a search parameter."""
         if self._definitions is not None:
@@ -336,6 +346,10 @@ class Repository:
             FailedChangeError: a precondition of one of them does not hold; the transaction must be given up.
         """
         changes = [await self._placed_within(unit, c) if c.change.type == "Binary" else c for c in changes]
+        if any(c.change.type == PROVENANCE for c in changes):
+            beside = {f"{c.change.type}/{c.change.id}": c.entries for c in changes}
+            reads = unit.unguarded
+            changes = [await self._told(reads, c, beside) if c.change.type == PROVENANCE else c for c in changes]
         ids: dict[tuple[str, Verb], list[str]] = {}
         for checked in changes:
             if not checked.change.fresh:

@@ -66,6 +66,10 @@ class Indexer:
         self._makers = Makers(registry, terminology, base_url)
         self._plans: dict[str, _Plan] = {}
 
+    @property
+    def registry(self) -> Registry:
+        return self._registry
+
     def entries_of(self, resource: dict[str, Any]) -> dict[str, Any]:
         """The entries of a structurally valid resource, by search parameter code and, for some, `code:suffix`.
 

@@ -19,6 +19,8 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.search.charts import CHARTS
+from fhir_server.search.lineage import ABOUT, PROVENANCE
+from fhir_server.search.lineage import FIELD as ABOUT_FIELD
 from fhir_server.search.parameters import table_of
 from fhir_server.search.query import Parameter
 from profiles.registry import Registry
@@ -51,6 +53,8 @@ def _indexes_of(resource_type: str, registry: Registry, _: int) -> tuple[IndexSp
     specs = [IndexSpec("_lastUpdated", (("t", 1), ("_id", 1)))]
     specs += _of_charts(resource_type)
     specs += [_of_field(f"x.{code}", code) for code in registry.full_text]
+    if resource_type == PROVENANCE:
+        specs.append(_of_field(ABOUT_FIELD, ABOUT))
     for parameter in [p for p in parameters if p.own]:
         specs += [replace(spec, name=OWN + spec.name) for spec in _of_entries(parameter)]
     parameters = [p for p in parameters if not p.own]

@@ -334,3 +334,48 @@ def test_a_criterion_that_cannot_be_read_allows_nothing_and_denies_everything(
     with as_(world, within(mine, denials=(Grant("Observation", "rs", criteria=wrong),))) as client:
         assert client.get(f"Observation/{name}").status_code == 404
         assert client.get(f"Patient/{mine}").status_code == 200
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_where_ones_data_come_from_is_seen_with_them_and_by_nobody_else(
+    world: Any, people: tuple[str, str], together: bool
+) -> None:
+    """US Core asks for `_revinclude=Provenance:target`; the Provenance itself names no patient."""
+    mine, other = people
+
+    def provenance(*targets: str) -> dict[str, Any]:
+        agent = {"who": {"display": "a lab"}}
+        references = [{"reference": target} for target in targets]
+        return {
+            "resourceType": "Provenance",
+            "target": references,
+            "recorded": "2026-01-01T00:00:00Z",
+            "agent": [agent],
+        }
+
+    if together:
+        entries = [
+            {"resource": provenance("urn:uuid:1"), "request": {"method": "POST", "url": "Provenance"}},
+            {
+                "fullUrl": "urn:uuid:1",
+                "resource": observation(mine),
+                "request": {"method": "POST", "url": "Observation"},
+            },
+        ]
+        with world.as_("operator") as operator:
+            answer = operator.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": entries}).json()
+        told, name = (e["response"]["location"].split("/")[1] for e in answer["entry"])
+    else:
+        name = created(world, observation(mine))
+        told = created(world, provenance(f"Observation/{name}"))
+    theirs = created(world, observation(other))
+    both = created(world, provenance(f"Observation/{name}", f"Observation/{theirs}"))
+    with as_(world, within(mine)) as client, as_(world, within(other)) as stranger:
+        found = client.get(f"Observation?_id={name}&_revinclude=Provenance:target").json()["entry"]
+        assert [e["resource"]["id"] for e in found if e["search"]["mode"] == "include"] == [told]
+        assert client.get(f"Provenance/{told}").status_code == 200
+        assert client.get(f"Provenance/{both}").status_code == 404
+        assert stranger.get(f"Provenance/{told}").status_code == 404
+        made = client.post("Provenance", json=provenance(f"Observation/{name}"))
+        assert made.status_code == 201
+        assert client.post("Provenance", json=provenance(f"Observation/{theirs}")).status_code == 403
