@@ -269,7 +269,7 @@ class Repository:
 
     async def _commit_on(self, change: Change, current: Version) -> Committed:
         """Carry out a change of a version that was just read."""
-        if change.type == "Binary" or self.integrity.enforced:
+        if change.type in ("Binary", PROVENANCE) or self.integrity.enforced:
             return await self.commit(change)
         outcome = decided(self._kept(self.check(change), current), current)
         await self._store.write(self._fitting(outcome.version), current)
