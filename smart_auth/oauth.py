@@ -151,14 +151,14 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc]  # Authlib ships n
         try:
             check_one_way(request.form, header)
             client: OAuthClient = super().authenticate_client(request, methods, endpoint)
+            if request.form.get("client_id", client.get_client_id()) != client.get_client_id():
+                raise InvalidClientError(description="The client_id is that of another client")
         except (InvalidClientError, UnicodeDecodeError) as error:
             said = error.description if isinstance(error, InvalidClientError) else ""
             if not said or "methods" in said:
                 said = "The client is unknown, or has not proved who it is"
             status = 401 if header.lower().startswith("basic ") else 400
             raise InvalidClientError(description=said, status_code=status) from None
-        if request.form.get("client_id", client.get_client_id()) != client.get_client_id():
-            raise InvalidClientError(description="The client_id is that of another client")
         request.noted.client_id = client.get_client_id()
         return client
 

@@ -111,7 +111,7 @@ class KeySets:
     served: dict[str, int] = field(default_factory=dict)
     delay_s: float = 0.0
 
-    async def __call__(self, request: Request) -> Response:
+    async def serve(self, request: Request) -> Response:
         name = request.path_params["name"]
         self.served[name] = self.served.get(name, 0) + 1
         status, body, headers = self.answers[name]
@@ -137,7 +137,7 @@ class World:
             routes=[
                 *self.auth.routes,
                 Route("/fhir/Patient/{id}", self._patient),
-                Route("/keys/{name}", self.keysets),
+                Route("/keys/{name}", self.keysets.serve),
             ]
         )
         self.loop = asyncio.new_event_loop()
