@@ -76,7 +76,7 @@ class Keys:
         self.refresh()
         for algorithm in ALGORITHMS:
             if not self._of(algorithm):
-                self.rotate(algorithm, lead_s=0)
+                self._succeed(algorithm, lead_s=0)
 
     def refresh(self) -> bool:
         """Read what has changed, and tell whether something has; only new keys are decrypted."""
@@ -142,16 +142,18 @@ class Keys:
     def rotate(self, algorithm: Algorithm, *, lead_s: int = LEAD_S, drop_older: bool = False) -> None:
         """Make a new key; the ones before it stop signing when it starts, and stay published for a while.
 
-        Several workers may call it at once: one of them makes the key.
-
         Args:
             algorithm: of which key
             lead_s: how long it is published before it signs
             drop_older: the older keys are known to somebody else: what they signed is no longer good
         """
         self.refresh()
-        before = self._of(algorithm)
-        generation = before[0].generation + 1 if before else 1 + max((k.generation for k in self.all()), default=0)
+        self._succeed(algorithm, lead_s, drop_older)
+
+    def _succeed(self, algorithm: Algorithm, lead_s: int, drop_older: bool = False) -> None:
+        """Make the key after those that this worker knows; of several workers that do so at once, one makes it."""
+        before = [key for key in self._known.values() if key.algorithm == algorithm]
+        generation = 1 + max((key.generation for key in before), default=0)
         moment = now()
         signs_from = moment + timedelta(seconds=lead_s)
         key = _generated(algorithm)
@@ -170,9 +172,11 @@ class Keys:
             self.refresh()
             return
         until = signs_from if drop_older else signs_from + timedelta(seconds=LONGEST_TOKEN_S)
-        for older in before:
-            if older.published_until is None or drop_older:
-                self._store.rows(KEYS).update_one({"_id": older.kid}, {"$set": {"published_until": until}})
+        older = {"algorithm": algorithm, "generation": {"$lt": generation}}
+        self._store.rows(KEYS).update_many(
+            {**older, "$or": [{"published_until": None}, {"published_until": {"$gt": until}}]},
+            {"$set": {"published_until": until}},
+        )
         self.refresh()
 
     def rotate_when_due(self) -> None:
@@ -181,7 +185,7 @@ class Keys:
         for algorithm in ALGORITHMS:
             good = self._of(algorithm)
             if good and good[0].created_at + self._rotate_after <= moment:
-                self.rotate(algorithm)
+                self._succeed(algorithm, LEAD_S)
         self._store.rows(KEYS).delete_many({"published_until": {"$lt": moment - timedelta(days=1)}})
 
 
