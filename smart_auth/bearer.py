@@ -150,7 +150,7 @@ class Bearer:
                 raise TokenError("unknown-key")
             assert isinstance(known.key, ECKey)
             token = jwt.decode(text, known.key, algorithms=[ALGORITHM])
-        except (JoseError, ValueError, TypeError, KeyError):
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             raise TokenError("malformed") from None
         claims = token.claims
         if claims.get("iss") != self._issuer or claims.get("aud") != self._issuer:

@@ -62,7 +62,9 @@ class OAuthClient(ClientMixin):  # type: ignore[misc]  # Authlib ships no types
         return has_secret(self.client, client_secret)
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        """The registered method alone, at every endpoint."""
+        """The registered method, at every endpoint; whoever has a secret may send it by HTTP Basic (section 2.3.1)."""
+        if method == "client_secret_basic":
+            return self.client.auth_method in ("client_secret_basic", "client_secret_post")
         return method == self.client.auth_method
 
     def check_response_type(self, response_type: str) -> bool:
@@ -85,6 +87,14 @@ class PrivateKeyJwt(JWTBearerClientAssertion):  # type: ignore[misc]  # Authlib 
 
     def open(self) -> None:
         self._store.ensure(ASSERTIONS, [IndexModel("ends_at", expireAfterSeconds=0)])
+
+    def extract_assertion(self, assertion: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The header and the claims, unverified."""
+        try:
+            header, claims = super().extract_assertion(assertion)
+        except (ValueError, TypeError, RecursionError):
+            raise InvalidClientError(description="The assertion is not well-formed") from None
+        return header, claims
 
     def get_audiences(self) -> list[str]:
         return list(self._audiences)

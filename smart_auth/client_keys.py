@@ -83,7 +83,7 @@ class ClientKeys:
             try:
                 body, seconds = self._fetch(uri)
                 kept.keys = public_keys_of(json.loads(body))
-            except (FetchError, ClientError, ValueError) as error:
+            except (FetchError, ClientError, ValueError, RecursionError) as error:
                 kept.failed_at = time.monotonic()
                 said = str(error) if isinstance(error, FetchError) else "it is none"
                 kept.fault = f"the client's key set cannot be had: {said}"

@@ -211,7 +211,7 @@ class DynamicRegistration:
 def _object_of(body: bytes) -> dict[str, Any]:
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise RegistrationError("invalid_client_metadata", "The body is a JSON object")

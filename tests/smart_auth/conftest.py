@@ -30,6 +30,7 @@ from starlette.routing import Route
 from fhir_server.model.clock import new_id
 from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.bearer import TokenError
+from smart_auth.discovery import security_of
 from smart_auth.fetch import fetcher
 from smart_auth.model import Account, Client, Launch, LaunchContext, Session
 from smart_auth.operator_token import OperatorToken
@@ -136,6 +137,7 @@ class World:
         config.app = Starlette(
             routes=[
                 *self.auth.routes,
+                Route("/fhir/metadata", self._metadata),
                 Route("/fhir/Patient/{id}", self._patient),
                 Route("/keys/{name}", self.keysets.serve),
             ]
@@ -161,6 +163,17 @@ class World:
         )
         server.open()
         return server
+
+    async def _metadata(self, _: Request) -> Response:
+        """The part of a CapabilityStatement in which clients look for the endpoints."""
+        rest = {"mode": "server", "security": security_of(self.terms)}
+        statement = {
+            "resourceType": "CapabilityStatement",
+            "status": "active",
+            "date": "2026-11-01",
+            "kind": "instance",
+        }
+        return JSONResponse({**statement, "fhirVersion": "4.0.1", "format": ["json"], "rest": [rest]})
 
     async def _patient(self, request: Request) -> Response:
         """A FHIR read, as a stand-in: it tells who reads."""

@@ -106,6 +106,8 @@ def test_a_token_that_is_not_ours_is_refused(world: World) -> None:
         "nonsense": ("a.b.c", "malformed"),
         "not ASCII": ("é.é.é", "malformed"),
         "large": ("x" * 20_000, "malformed"),
+        "a deep header": (base64.urlsafe_b64encode(b"[" * 3000).decode() + ".e30.AAAA", "malformed"),
+        "a header that is a list": (f"{part([1])}.{body}.{signature}", "malformed"),
     }
     for what, (token, fault) in bad.items():
         assert fault_of(world.auth, token) == fault, what

@@ -94,6 +94,14 @@ def forged(assertion: str, header: dict[str, Any], signature: str = "") -> str:
     return f"{text}.{assertion.split('.')[1]}.{signature}"
 
 
+def raw(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def part(value: Any) -> str:
+    return raw(json.dumps(value))
+
+
 def test_a_signature_that_is_none_is_refused(world: World, ec_key: ECKey, rsa_key: RSAKey) -> None:
     client = world.backend(rsa_key)
     good = world.assertion(client, rsa_key)
@@ -118,6 +126,10 @@ def test_a_signature_that_is_none_is_refused(world: World, ec_key: ECKey, rsa_ke
         "no JWT": "nonsense",
         "two parts": "a.b",
         "not ASCII": "é.é.é",
+        "a header that is a list": f"{part([1])}.{part({})}.AAAA",
+        "claims that are a list": f"{part({'alg': 'RS384'})}.{part([1])}.AAAA",
+        "a deep header": f"{raw('[' * 20_000)}.{part({})}.AAAA",
+        "deep claims": f"{part({'alg': 'RS384'})}.{raw('[' * 20_000)}.AAAA",
     }
     for what, assertion in bad.items():
         answer = world.backend_token(assertion)

@@ -95,7 +95,7 @@ def test_a_bad_request_is_sent_back_to_the_app_with_an_error_and_never_with_a_co
         "//evil.example",
         "javascript:alert(1)",
         "https://evil.example/\u00e9",
-        "https://evil.example/\"><script>",
+        'https://evil.example/"><script>',
         "",
         None,
     ],
@@ -381,7 +381,7 @@ def test_a_code_of_a_user_who_was_disabled_or_changed_their_password_is_refused(
 # The token endpoint.
 
 
-@pytest.mark.parametrize("grant_type", ["password", "implicit", "nonsense", "é\"", "", None])
+@pytest.mark.parametrize("grant_type", ["password", "implicit", "nonsense", 'é"', "", None])
 def test_other_grant_types_are_refused_with_400(world: World, client: Client, grant_type: str | None) -> None:
     answer = world.redeem(client, "x", "v" * 64, grant_type=grant_type)  # type: ignore[arg-type]
     assert refusal_of(answer) == (400, "unsupported_grant_type")
@@ -399,7 +399,15 @@ def test_the_token_endpoint_takes_forms_by_post_alone(world: World) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["Basic", "Basic !!!", "Basic /////w==", "Basic Og==", "Basic dW5rbm93bjp4", "Basic " + "A" * 8000, "Basic w7w6w7w="],
+    [
+        "Basic",
+        "Basic !!!",
+        "Basic /////w==",
+        "Basic Og==",
+        "Basic dW5rbm93bjp4",
+        "Basic " + "A" * 8000,
+        "Basic w7w6w7w=",
+    ],
 )
 def test_a_header_that_authenticates_nobody_answers_401_and_says_how(world: World, header: str) -> None:
     answer = world.token({"Authorization": header}, grant_type="client_credentials", scope="system/*.rs")
@@ -421,9 +429,7 @@ def test_a_confidential_client_that_sends_its_name_alone_is_refused(world: World
     twice = world.http.post("/auth/token", data={**form, "client_secret": secret}, auth=(client.client_id, secret))
     assert refusal_of(twice) == (400, "invalid_request")
     other, _ = world.client()
-    named = world.http.post(
-        "/auth/token", data={**form, "client_id": other.client_id}, auth=(client.client_id, secret)
-    )
+    named = world.http.post("/auth/token", data={**form, "client_id": other.client_id}, auth=(client.client_id, secret))
     assert refusal_of(named) == (401, "invalid_client")
     assert world.http.post("/auth/token", data=form, auth=(client.client_id, secret)).status_code == 200
 

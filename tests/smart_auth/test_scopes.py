@@ -125,7 +125,9 @@ def test_unknown_scopes_and_types_are_left_out() -> None:
 
 types = st.sampled_from(["*", "Observation", "Patient", "Condition"])
 verbs = st.sets(st.sampled_from(VERBS), min_size=1).map(verbs_of)
-criteria = st.lists(st.tuples(st.sampled_from(["category", "code"]), st.sampled_from(["a", "b|c", "ä &=+%"])), max_size=2)
+criteria = st.lists(
+    st.tuples(st.sampled_from(["category", "code"]), st.sampled_from(["a", "b|c", "ä &=+%"])), max_size=2
+)
 
 
 @st.composite
@@ -174,7 +176,10 @@ def test_every_scope_is_explained_without_the_words_of_the_standard() -> None:
     ("scope", "title"),
     [
         ("patient/Observation.rs?category=http://x|vital-signs", "only vital signs"),
-        ("patient/Condition.rs?category=problem-list-item,encounter-diagnosis", "the problem list or diagnoses of a visit"),
+        (
+            "patient/Condition.rs?category=problem-list-item,encounter-diagnosis",
+            "the problem list or diagnoses of a visit",
+        ),
         ("patient/MedicationRequest.write", "Add, change and delete prescriptions"),
         ("patient/*.read", "Read all health information"),
         ("user/DeviceMetric.r", "Read device metric records"),
