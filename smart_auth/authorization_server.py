@@ -85,6 +85,7 @@ class AuthorizationServer:
         vault: Vault,
         sessions: Sessions,
         *,
+        rotate_days: int = 90,
         launches: Launches | None = None,
         trail: Trail | None = None,
         operator: OperatorToken | None = None,
@@ -92,7 +93,7 @@ class AuthorizationServer:
         more_configuration: dict[str, Any] | None = None,
     ) -> None:
         self.terms = terms
-        self.keys = Keys(store, vault)
+        self.keys = Keys(store, vault, rotate_days=rotate_days)
         self.revocations = Revocations(store)
         self.authorizations = Authorizations(store, self.revocations)
         self.clients = Clients(store, self.authorizations)
