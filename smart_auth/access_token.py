@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from joserfc import jwt
 
-from fhir_server.model.access import Identity, Role
+from fhir_server.model.access import TREATMENT, Identity, Role
 from fhir_server.model.clock import new_id
 from smart_auth.keys import LONGEST_TOKEN_S, Keys
 from smart_auth.scopes import scopes_of
@@ -105,7 +105,7 @@ def identity_of(claims: dict[str, Any]) -> Identity:
         organization=claims.get("org"),
         patient=claims.get("patient"),
         encounter=claims.get("encounter"),
-        purpose=claims.get("purpose", ""),
+        purpose=claims.get("purpose", TREATMENT),
         reason=claims.get("reason", ""),
         token_id=claims["jti"],
         grant_id=claims["sid"],

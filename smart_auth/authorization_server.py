@@ -8,12 +8,14 @@ Spec: RFC 6749, https://hl7.org/fhir/smart-app-launch/STU2.2/
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import structlog
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidRequestError
-from starlette.concurrency import run_in_threadpool
+from pymongo.errors import PyMongoError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -46,7 +48,7 @@ from smart_auth.flow import CONTINUE, Flow, FlowError
 from smart_auth.id_token import IdTokens
 from smart_auth.introspect import Introspection
 from smart_auth.keys import PUBLISHED_MAX_AGE_S, Keys
-from smart_auth.oauth import Exchange, OAuthServer, Parts
+from smart_auth.oauth import Exchange, OAuthServer, Parts, Threads
 from smart_auth.operator_token import OperatorToken
 from smart_auth.pkce import Pkce
 from smart_auth.ports import Happening, Launches, Sessions, Trail
@@ -66,7 +68,16 @@ from smart_auth.vault import Vault
 #: How long discovery documents and the style may be kept.
 DOCUMENT_MAX_AGE_S: Final = 300
 
+#: How often a worker looks whether a signing key is to be replaced.
+ROTATION_CHECK_S: Final = 600
+
+#: When to come again while the database is away.
+RETRY_AFTER_S: Final = 2
+
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+log = structlog.get_logger("auth")
 
 
 class AuthorizationServer:
@@ -118,6 +129,8 @@ class AuthorizationServer:
         )
         self._sessions = sessions
         self._trail = trail
+        self._threads = Threads()
+        self._looked_at = float("-inf")
         self._oauth = OAuthServer(parts)
         self._oauth.register_grant(CodeGrant, [SmartParameters(self._oauth), Pkce()])
         self._oauth.register_grant(RefreshGrant)
@@ -151,7 +164,9 @@ class AuthorizationServer:
     def _refresh_keys(self) -> None:
         if self.keys.refresh():
             self.bearer.forget()
-        self.keys.rotate_when_due()
+        if time.monotonic() >= self._looked_at + ROTATION_CHECK_S:
+            self._looked_at = time.monotonic()
+            self.keys.rotate_when_due()
 
     @property
     def routes(self) -> list[Route]:
@@ -172,8 +187,8 @@ class AuthorizationServer:
             (f"/.well-known/oauth-authorization-server{base}", ["GET"], self.openid_configuration),
         ]
         routes = [
-            Route(discovery.AUTHORIZE, self.authorize, methods=["GET", "POST"]),
-            Route(CONTINUE, self.go_on, methods=["GET"]),
+            Route(discovery.AUTHORIZE, _shown(self.authorize), methods=["GET", "POST"]),
+            Route(CONTINUE, _shown(self.go_on), methods=["GET"]),
         ]
         for path, methods, endpoint in called:
             routes.append(Route(path, _answered(endpoint), methods=methods))
@@ -186,7 +201,7 @@ class AuthorizationServer:
         """The authorization endpoint, by GET and by POST."""
         try:
             data = await form_of(request) if request.method == "POST" else parameters_of(request.scope["query_string"])
-            asked = await run_in_threadpool(self._asked, data)
+            asked = await self._threads.run(self._asked, data)
             return sent_to(await self.flow.begin(asked, await self._sessions.current(request)))
         except RefusedError as error:
             await self._refused(request, error.error, "authorization")
@@ -212,7 +227,7 @@ class AuthorizationServer:
     async def token(self, request: Request) -> Response:
         """The token endpoint."""
         exchange = await _exchange_of(request)
-        given = await run_in_threadpool(self._oauth.create_token_response, exchange)
+        given = await self._threads.run(self._oauth.create_token_response, exchange)
         status, body, _ = given
         detail = exchange.noted.detail or f"{exchange.payload.grant_type}: {body.get('error')}"
         await self._tell(
@@ -222,16 +237,16 @@ class AuthorizationServer:
 
     async def push(self, request: Request) -> Response:
         """Pushed authorization requests."""
-        return answer(201, await run_in_threadpool(self._pushed.push, self._oauth, await _exchange_of(request)))
+        return answer(201, await self._threads.run(self._pushed.push, self._oauth, await _exchange_of(request)))
 
     async def introspect(self, request: Request) -> Response:
         """Token introspection."""
-        return answer(200, await run_in_threadpool(self._introspection.answer, await _exchange_of(request)))
+        return answer(200, await self._threads.run(self._introspection.answer, await _exchange_of(request)))
 
     async def revoke(self, request: Request) -> Response:
         """Token revocation."""
         exchange = await _exchange_of(request)
-        await run_in_threadpool(self._revocation.revoke, exchange)
+        await self._threads.run(self._revocation.revoke, exchange)
         if exchange.noted.detail:
             await self._tell(request, exchange, "token-revoked", 0, exchange.noted.detail)
         return answer(200, {})
@@ -251,7 +266,7 @@ class AuthorizationServer:
     async def register(self, request: Request) -> Response:
         """Dynamic registration."""
         body, header = await body_of(request), request.headers.get("authorization")
-        said = await run_in_threadpool(self._registration.register, body, header)
+        said = await self._threads.run(self._registration.register, body, header)
         if self._trail is not None:
             await self._trail.happened(
                 Happening("client", client_id=said["client_id"], address=_address(request), detail="registered itself")
@@ -262,11 +277,11 @@ class AuthorizationServer:
         """A client's own registration."""
         client_id, header = request.path_params["client_id"], request.headers.get("authorization")
         if request.method == "GET":
-            return answer(200, await run_in_threadpool(self._registration.read, client_id, header))
+            return answer(200, await self._threads.run(self._registration.read, client_id, header))
         if request.method == "PUT":
             body = await body_of(request)
-            return answer(200, await run_in_threadpool(self._registration.change, client_id, body, header))
-        await run_in_threadpool(self._registration.remove, client_id, header)
+            return answer(200, await self._threads.run(self._registration.change, client_id, body, header))
+        await self._threads.run(self._registration.remove, client_id, header)
         return Response(status_code=204, headers=answer(204, None).headers)
 
     # Everybody may read these.
@@ -321,8 +336,24 @@ def _answered(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except OAuth2Error as error:
             return of_error(error)
+        except PyMongoError as error:
+            log.warning("database unavailable", error=type(error).__name__)
+            return answer(503, {"error": "temporarily_unavailable"}, {"Retry-After": str(RETRY_AFTER_S)})
 
     return answered
+
+
+def _shown(endpoint: Endpoint) -> Endpoint:
+    """The endpoint, for a browser: a page says that the database is away."""
+
+    async def shown(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except PyMongoError as error:
+            log.warning("database unavailable", error=type(error).__name__)
+            return page(503, "This does not work just now", "Try again in a moment.")
+
+    return shown
 
 
 async def _exchange_of(request: Request) -> Exchange:

@@ -122,10 +122,6 @@ class Flow:
             raise FlowError("The app is no longer registered here.")
         return client
 
-    def patients(self, account: Account) -> tuple[str, ...]:
-        """The patients for whom somebody acts who is no professional: themselves, and whom they stand for."""
-        return own_patients(account)
-
     async def choose(self, id: str, session: Session, context: LaunchContext) -> None:
         """The user has chosen the patient, or the encounter; the page has checked that they may see it.
 
@@ -133,8 +129,8 @@ class Flow:
             FlowError: the request is over, or another session's, or the patient is not one of this person's.
         """
         await self.request(id, session)
-        own = own_patients(session.account)
-        if session.account.role in ("patient", "proxy") and context.patient not in own:
+        own = session.account.acts_for
+        if own is not None and context.patient not in own:
             raise FlowError("That patient cannot be chosen.")
         await self._set(id, session, {"context": plain_of(context)})
 
@@ -235,7 +231,7 @@ class Flow:
 
     async def _with_own_patient(self, request: AuthorizationRequest, session: Session) -> AuthorizationRequest:
         """Who acts for one patient alone need not choose."""
-        own = own_patients(session.account)
+        own = session.account.acts_for or ()
         if request.context.patient is not None or len(own) != 1 or not scopes.needs_patient(request.scope):
             return request
         context = replace(request.context, patient=own[0])
@@ -327,11 +323,3 @@ class Flow:
                     detail=detail,
                 )
             )
-
-
-def own_patients(account: Account) -> tuple[str, ...]:
-    """For whom somebody acts who is a patient or a proxy; nobody's own for all others."""
-    if account.role not in ("patient", "proxy"):
-        return ()
-    own = (account.fhir_user,) if account.fhir_user and account.fhir_user.startswith("Patient/") else ()
-    return tuple(dict.fromkeys((*own, *account.patients)))

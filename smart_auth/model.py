@@ -43,6 +43,14 @@ class Account:
     created_at: datetime | None = None
     credentials_changed_at: datetime | None = None
 
+    @property
+    def acts_for(self) -> tuple[str, ...] | None:
+        """The patients for whom a patient or a proxy may act: themselves, and whom they stand for; None for others."""
+        if self.role not in ("patient", "proxy"):
+            return None
+        own = (self.fhir_user,) if self.fhir_user and self.fhir_user.startswith("Patient/") else ()
+        return tuple(dict.fromkeys((*own, *self.patients)))
+
 
 @dataclass(frozen=True, slots=True)
 class Session:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
-from anyio import from_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from authlib.oauth2.rfc6749 import (
     AuthorizationServer,
     InvalidClientError,
@@ -177,6 +178,21 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc]  # Authlib ships n
 
     def save_token(self, token: dict[str, Any], request: Exchange) -> None:
         """Access tokens are not stored; refresh tokens were stored when they were made."""
+
+
+class Threads:
+    """Worker threads for OAuth requests, apart from those of everything else.
+
+    A request that waits here for an account would otherwise hold the very thread that looking the account up needs;
+    with enough of them none would ever go on.
+    """
+
+    def __init__(self, most: int = 16) -> None:
+        self._limiter = CapacityLimiter(most)
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run blocking work, and wait for it."""
+        return await to_thread.run_sync(partial(work, *arguments), limiter=self._limiter)
 
 
 def refuse_repeated(pairs: list[tuple[str, str]]) -> dict[str, str]:

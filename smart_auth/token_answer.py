@@ -5,6 +5,7 @@ Spec: https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html#response-5
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from authlib.oauth2.rfc6749 import InvalidGrantError
@@ -13,6 +14,7 @@ from smart_auth import scopes
 from smart_auth.access_token import Claims
 from smart_auth.model import Account, Authorization, LaunchContext
 from smart_auth.oauth import Exchange, OAuthServer
+from smart_auth.rows import now
 
 STYLE_PATH: Final = "/auth/smart-style.json"
 
@@ -21,7 +23,7 @@ def account_of(server: OAuthServer, grant: Authorization) -> Account:
     """The person who gave an authorization, if they still may use it.
 
     Raises:
-        InvalidGrantError: they were disabled, or have changed their credentials since.
+        InvalidGrantError: they were disabled, have changed their credentials since, or no longer act for the patient.
     """
     account = server.sessions.account(grant.account_id or "")
     if account is None or account.state != "active":
@@ -30,7 +32,16 @@ def account_of(server: OAuthServer, grant: Authorization) -> Account:
     if account.credentials_changed_at is not None and grant.created_at < account.credentials_changed_at:
         server.parts.authorizations.revoke(grant.id)
         raise InvalidGrantError("The user has changed their credentials since")
+    own = account.acts_for
+    if own is not None and grant.context.patient is not None and grant.context.patient not in own:
+        server.parts.authorizations.revoke(grant.id)
+        raise InvalidGrantError("The user no longer acts for the patient")
     return account
+
+
+def _lasts_s(ends: datetime, longest_s: int) -> int:
+    """An access token does not outlast what the user allowed."""
+    return max(1, min(longest_s, int((ends - now()).total_seconds())))
 
 
 def context_of(grant: LaunchContext, scope: str) -> LaunchContext:
@@ -97,7 +108,9 @@ def answer_of(
             purpose=grant.purpose,
             reason=grant.reason,
         ),
-        parts.terms.access_token_s,
+        parts.terms.access_token_s
+        if grant.expires_at is None
+        else _lasts_s(grant.expires_at, parts.terms.access_token_s),
     )
     answer: dict[str, Any] = {
         "access_token": issued.text,

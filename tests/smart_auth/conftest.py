@@ -23,6 +23,7 @@ from cryptography.fernet import Fernet
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -56,7 +57,8 @@ class Accounts:
         return self.sessions.get(request.cookies.get("who", ""))
 
     async def account(self, account_id: str) -> Account | None:
-        return self.accounts.get(account_id)
+        """By a worker thread, as a look-up in a database is."""
+        return await run_in_threadpool(self.accounts.get, account_id)
 
     async def alive(self, session_id: str) -> bool:
         return session_id in self.sessions

@@ -344,6 +344,8 @@ def test_times_that_the_user_chose_bound_the_refresh_token(world: World) -> None
     assert grant.expires_at is not None
     assert 3595 <= (grant.expires_at - grant.created_at).total_seconds() <= 3660
     assert answer["refresh_token"]
+    answer, _ = world.signed_in(client, SCOPE, lasts_s=300)
+    assert 290 <= answer["expires_in"] <= 300, "an access token does not outlast what the user allowed"
 
 
 def test_the_redirect_keeps_every_parameter_exactly_once(world: World) -> None:

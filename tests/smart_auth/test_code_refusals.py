@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pymongo.errors import AutoReconnect
 
 from smart_auth.flow import FlowError
 from smart_auth.model import Client, LaunchContext, Session
@@ -443,3 +444,18 @@ def test_a_secret_that_was_rotated_is_no_longer_good(world: World) -> None:
     new = world.auth.clients.rotate_secret(client.client_id)
     assert world.http.post("/auth/token", data=form, auth=(client.client_id, old)).status_code == 401
     assert world.http.post("/auth/token", data=form, auth=(client.client_id, new)).status_code == 200
+
+
+def test_while_the_database_is_away_apps_are_told_to_come_again_and_people_see_a_page(
+    world: World, client: Client, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise AutoReconnect("away")
+
+    _, params = world.asking(client, SCOPE)
+    monkeypatch.setattr(world.auth.clients, "active", away)
+    answer = world.redeem(client, "x", "v" * 64)
+    assert refusal_of(answer) == (503, "temporarily_unavailable")
+    assert answer.headers["retry-after"] == "2"
+    shown = world.browse(params, session).answer
+    assert (shown.status_code, "again" in shown.text) == (503, True)

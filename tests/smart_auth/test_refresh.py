@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from smart_auth.model import Client
@@ -164,3 +166,32 @@ def test_a_client_without_the_grant_type_gets_no_refresh_token(world: World) -> 
     first, _ = world.signed_in(client, SCOPE)
     assert "refresh_token" not in first
     assert world.refresh(client, "x").json()["error"] == "unauthorized_client"
+
+
+def test_a_proxy_who_no_longer_acts_for_a_patient_is_not_refreshed(world: World, client: Client) -> None:
+    person = world.accounts.person("proxy", fhir_user="RelatedPerson/1", patients=("Patient/1", "Patient/2"))
+    first, _ = world.signed_in(client, SCOPE, session=world.accounts.sign_in(person), patient="Patient/2")
+    second = world.refresh(client, first["refresh_token"])
+    assert second.status_code == 200
+    world.accounts.change(person, patients=("Patient/1",))
+    assert world.refresh(client, second.json()["refresh_token"]).json()["error"] == "invalid_grant"
+    assert world.reads(second.json()["access_token"]) == 401
+
+
+def test_many_refreshes_at_once_do_not_wait_for_each_others_threads(world: World, client: Client) -> None:
+    session = world.accounts.sign_in(world.accounts.person())
+    first, _ = world.signed_in(client, SCOPE, session=session)
+    grant = world.auth.authorizations.of(account_id=session.account.id)[0]
+    assert grant.expires_at is not None
+    tokens = [world.auth._refresh_tokens.make(grant, grant.expires_at) for _ in range(80)]
+
+    async def all_at_once() -> list[int]:
+        async with httpx.AsyncClient(
+            base_url=world.root, timeout=60, limits=httpx.Limits(max_connections=80)
+        ) as caller:
+            form = {"grant_type": "refresh_token", "client_id": client.client_id}
+            calls = [caller.post("/auth/token", data={**form, "refresh_token": token}) for token in tokens]
+            return [answer.status_code for answer in await asyncio.gather(*calls)]
+
+    assert world.run(all_at_once()) == [200] * 80
+    assert first["refresh_token"]
