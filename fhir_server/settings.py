@@ -39,6 +39,26 @@ class Settings(BaseSettings):
         description="File with the operator's access token, made at the first start. "
         "Empty: `access-token` in the data folder.",
     )
+    access_token_minutes: int = Field(
+        60, ge=1, le=1440, description="Minutes for which an access token of an app with a user is good."
+    )
+    refresh_token_days: int = Field(
+        180,
+        ge=1,
+        le=3650,
+        description="Days for which an app keeps the access that a user gave it, when the user chose no shorter time.",
+    )
+    signing_key_days: int = Field(
+        90, ge=1, le=3650, description="Days after which the keys that sign tokens are replaced."
+    )
+    client_registration: Literal["off", "open", "token"] = Field(
+        "off",
+        description="Whether apps may register themselves: not at all, anybody's that users authorize one by one, or "
+        "those with `client_registration_token`.",
+    )
+    client_registration_token: SecretStr | None = Field(
+        None, min_length=20, description="Initial access token with which apps register themselves."
+    )
     data_dir: Path = Field(Path("data"), description="Folder of the server's own data: embedded MongoDB, token, logs.")
     mongodb_uri: SecretStr | None = Field(
         None,
@@ -108,6 +128,11 @@ class Settings(BaseSettings):
     shutdown_grace_s: int = Field(
         15, ge=0, le=3600, description="Seconds that running requests may take to finish when the server stops."
     )
+    vault_key_file: Path = Field(
+        Path(),
+        description="File with the key that encrypts stored secrets, made at the first start; back it up apart from "
+        "the database. Empty: `vault-key` in the data folder.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="Form of the log lines; `auto` is `console` on a terminal and `json` elsewhere."
@@ -150,6 +175,11 @@ class Settings(BaseSettings):
             derived["data_dir"] / "access-token"  # type: ignore[operator]
             if self.access_token_file == Path()
             else self.access_token_file.expanduser().absolute()
+        )
+        derived["vault_key_file"] = (
+            derived["data_dir"] / "vault-key"  # type: ignore[operator]
+            if self.vault_key_file == Path()
+            else self.vault_key_file.expanduser().absolute()
         )
         for name, value in derived.items():
             object.__setattr__(self, name, value)  # the model is frozen for everybody else

@@ -43,6 +43,14 @@ class Account:
     created_at: datetime | None = None
     credentials_changed_at: datetime | None = None
 
+    @property
+    def acts_for(self) -> tuple[str, ...] | None:
+        """The patients for whom a patient or a proxy may act: themselves, and whom they stand for; None for others."""
+        if self.role not in ("patient", "proxy"):
+            return None
+        own = (self.fhir_user,) if self.fhir_user and self.fhir_user.startswith("Patient/") else ()
+        return tuple(dict.fromkeys((*own, *self.patients)))
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -123,6 +131,18 @@ class LaunchContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """What a one-time launch token stands for: who launched the app, and with what.
+
+    Attributes:
+        account_id: who pressed the button; nobody else can go on with it
+    """
+
+    account_id: str
+    context: LaunchContext
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
     """One authorization under way: what the app asked for, and how far the user has come.
 
@@ -133,10 +153,12 @@ class AuthorizationRequest:
         id: an unguessable name; the pages carry it as `request`
         scope: what was asked for
         launch: the context of an EHR launch, taken from its one-time token
+        launched_by: the account that the launch belongs to
         session_id: the session that took it up; another session cannot go on with it
         granted_scope: what the user allowed; None until then
         context: the launch context in the end
         lasts_s: how long the user lets the app keep its access; None: as the server's settings say
+        remember: whether the consent page may be left out the next time
     """
 
     id: str
@@ -152,10 +174,12 @@ class AuthorizationRequest:
     max_age_s: int | None = None
     login_hint: str = ""
     launch: LaunchContext | None = None
+    launched_by: str = ""
     session_id: str | None = None
     context: LaunchContext = field(default_factory=LaunchContext)
     granted_scope: str | None = None
     lasts_s: int | None = None
+    remember: bool = False
     purpose: str = "TREAT"
     reason: str = ""
 
@@ -170,6 +194,9 @@ class Authorization:
         scope: as granted
         expires_at: when refresh tokens end
         revoked_at: when it was ended
+        session_id: the session in which it was allowed; with `online_access` it ends with that
+        methods: how the person had proved who they are (RFC 8176)
+        remember: whether the consent page may be left out when the app asks for no more than this
     """
 
     id: str
@@ -186,3 +213,5 @@ class Authorization:
     reason: str = ""
     auth_time: datetime | None = None
     nonce: str = ""
+    methods: tuple[str, ...] = ()
+    remember: bool = False

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 
 from fhir_server.model.access import Identity
-from smart_auth.model import Account, Session
+from smart_auth.model import Account, Launch, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +108,13 @@ class Sessions(Protocol):
 
     async def account(self, account_id: str) -> Account | None:
         """One account, whatever its state."""
+
+    async def alive(self, session_id: str) -> bool:
+        """Whether somebody is still signed in there: what was allowed with `online_access` ends when not."""
+
+
+class Launches(Protocol):
+    """Launch tokens: filled by `launch`, asked by the authorization endpoint."""
+
+    async def redeem(self, token: str, client_id: str) -> Launch | None:
+        """What a launch token stands for, once; None when it is unknown, used, expired, or another client's."""

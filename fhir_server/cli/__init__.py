@@ -1,14 +1,17 @@
-"""The command line `healthsphere`: serve, load, examples, reindex, config, version."""
+"""The command line `healthsphere`: serve, load, examples, reindex, client, token, keys, config, version."""
 
 from __future__ import annotations
 
 import typer
 
+from fhir_server.cli.client import client
 from fhir_server.cli.config import config
 from fhir_server.cli.examples import examples
+from fhir_server.cli.keys import keys
 from fhir_server.cli.load import load
 from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
+from fhir_server.cli.token import token
 from fhir_server.cli.version import version
 
 app = typer.Typer(
@@ -18,5 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, load, examples, reindex, config, version):
+for command in (serve, load, examples, reindex, token, config, version):
     app.command()(command)
+for group in (client, keys):
+    app.add_typer(group)

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -84,13 +85,15 @@ def make_targets() -> set[str]:
 
 @cache
 def options() -> dict[str, set[str]]:
-    """The options of each command of `healthsphere`."""
-    group = typer.main.get_command(app)
-    known = {"-h", "--help"}
-    return {
-        name: known | {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
-        for name, command in group.commands.items()  # type: ignore[attr-defined]
-    }
+    """The options of each command of `healthsphere`; a command of a group is named `group command`."""
+    return dict(options_below(typer.main.get_command(app), ""))
+
+
+def options_below(group: Any, prefix: str) -> Iterator[tuple[str, set[str]]]:
+    for name, command in group.commands.items():
+        yield prefix + name, {"-h", "--help"} | {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        if hasattr(command, "commands"):
+            yield from options_below(command, f"{prefix}{name} ")
 
 
 @by_name
@@ -104,6 +107,8 @@ def test_shell_blocks_use_only_targets_commands_and_options_that_exist(page: Pat
                 case [program, command, *rest] if Path(program).name == "healthsphere":
                     if command in ("-h", "--help"):
                         continue
+                    if any(name.startswith(f"{command} ") for name in options()):
+                        command = f"{command} {rest[0] if rest else ''}"
                     if command not in options():
                         unknown.append(command)
                         continue

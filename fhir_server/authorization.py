@@ -1,0 +1,68 @@
+"""The authorization server as the settings describe it: for the server itself, and for commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhir_server.settings import Settings, is_loopback
+from profiles.registry import registry
+from smart_auth.authorization_server import AuthorizationServer
+from smart_auth.fetch import Fetch, fetcher
+from smart_auth.operator_token import OperatorToken
+from smart_auth.ports import Launches, Sessions, Trail
+from smart_auth.store import AuthStore
+from smart_auth.terms import DAY_S, Terms
+from smart_auth.vault import Vault
+
+
+def terms_of(settings: Settings) -> Terms:
+    """What the operator has decided about signing in."""
+    token = settings.client_registration_token
+    return Terms(
+        issuer=settings.base_url,
+        access_token_s=settings.access_token_minutes * 60,
+        refresh_token_s=settings.refresh_token_days * DAY_S,
+        registration=settings.client_registration,
+        registration_token=token.get_secret_value() if token else "",
+        resource_types=frozenset(registry().resource_types),
+    )
+
+
+def authorization_server_of(
+    settings: Settings,
+    store: AuthStore,
+    vault: Vault,
+    sessions: Sessions,
+    *,
+    launches: Launches | None = None,
+    trail: Trail | None = None,
+    operator: OperatorToken | None = None,
+    fetch: Fetch | None = None,
+    more_configuration: dict[str, Any] | None = None,
+) -> AuthorizationServer:
+    """The authorization server of a worker; `open` it before it serves.
+
+    Args:
+        settings: addresses, times, policies
+        store: where it keeps its rows
+        vault: what opens its signing keys
+        sessions: who is signed in
+        launches: launch tokens of the EHR launch
+        trail: the audit trail
+        operator: the operator's token
+        fetch: fetches clients' key sets; when there is none, a plain one, which reaches this machine only if the
+            server itself is for this machine alone
+        more_configuration: members that other parts add to `smart-configuration`
+    """
+    return AuthorizationServer(
+        terms_of(settings),
+        store,
+        vault,
+        sessions,
+        rotate_days=settings.signing_key_days,
+        launches=launches,
+        trail=trail,
+        operator=operator,
+        fetch=fetch or fetcher(loopback=is_loopback(settings.host)),
+        more_configuration=more_configuration,
+    )
