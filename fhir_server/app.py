@@ -16,10 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.limits import RequestLimits
 from fhir_server.http.pages import pages
+from fhir_server.interactions.background import WORKS
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
-from fhir_server.jobs.jobs import JOBS, Jobs
+from fhir_server.jobs.jobs import Jobs
 from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
@@ -98,8 +99,9 @@ def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> Non
         try:
             await store.open()
             await definitions.refresh(at_once=True)
+            prints = definitions.prints_for(named)
             await reindex_all(store, indexer, named, progress)
-            await definitions.mark_ready_for(named)
+            await definitions.mark_ready(prints)
         finally:
             await close()
 
@@ -132,7 +134,7 @@ def create_app(settings: Settings) -> ASGIApp:
     store, close = store_of(settings, known)
     indexer = indexer_of(settings, known)
     definitions = Definitions(store, known, indexer)
-    jobs = Jobs(store.rows(JOBS))
+    jobs = Jobs(store.rows, lease_s=settings.job_lease_s, kept_days=settings.job_days)
     enforced = settings.referential_integrity == "refuse"
     repository = Repository(
         store,
@@ -171,6 +173,8 @@ def create_app(settings: Settings) -> ASGIApp:
         definitions=definitions,
         jobs=jobs,
     )
+    for kind, work in WORKS.items():
+        jobs.register(kind, partial(work, context))
     authorize = OperatorToken(load_or_create(settings.access_token_file)).accepts if settings.auth == "on" else None
     fhir = FhirApplication(
         context,
@@ -193,10 +197,12 @@ def create_app(settings: Settings) -> ASGIApp:
         await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
         await store.blobs.sweep()
         await definitions.refresh(at_once=True)
-        watching = asyncio.create_task(definitions.watch(), name="search parameters")
+        await jobs.open()
+        watching = [asyncio.create_task(one.watch(), name=type(one).__name__) for one in (definitions, jobs)]
         yield
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await jobs.close()
         await close()
 
