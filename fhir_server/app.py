@@ -197,13 +197,12 @@ def create_app(settings: Settings) -> ASGIApp:
         await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
         await store.blobs.sweep()
         await definitions.refresh(at_once=True)
+        watching = asyncio.create_task(definitions.watch(), name="search parameters")
         await jobs.open()
-        watching = [asyncio.create_task(one.watch(), name=type(one).__name__) for one in (definitions, jobs)]
         yield
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
         await jobs.close()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)

@@ -33,7 +33,7 @@ JOBS = "_jobs"
 AT_ONCE = 4
 
 #: How often a job is begun, or gone on with, without getting on; then it has failed: it may be what kills processes.
-MOST_TRIES = 5
+MOST_TRIES = 10
 
 #: Until a job whose database did not answer is tried again; twice as long each time.
 PAUSE_S = 5.0
@@ -74,16 +74,31 @@ class Jobs:
         self._works: dict[str, Work] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._closing = False
 
     def register(self, kind: str, work: Work) -> None:
-        """Say how jobs of a kind are carried out; before `watch` and `start`."""
+        """Say how jobs of a kind are carried out; before `open`."""
         self._works[kind] = work
 
-    async def open(self) -> None:
-        """Make the indexes."""
+    async def open(self, *, watching: bool = True) -> None:
+        """Take up the jobs that nobody carries out, now and then all the time until `close`."""
         await self._rows.index("state", "made")
         await self._rows.index("kind", "made")
         await self._rows.forget_after("gone")
+        if watching:
+            self._watching = asyncio.create_task(self._watch(), name="jobs")
+
+    async def close(self) -> None:
+        """Stop what is running, for another process to go on with."""
+        self._closing = True
+        self._room.set()
+        if self._watching is not None:
+            await self._watching
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def start(self, kind: str, subject: str, wanted: Mapping[str, Any]) -> Job:
         """Begin a job, or have it wait where this process has no room, and return.
@@ -93,7 +108,7 @@ class Jobs:
             wanted: all that the work has to know, in JSON's types
         """
         job_id = await self._made(kind, subject, wanted)
-        if len(self._running) < self._at_once:
+        if self._has_room():
             await self._begun(job_id)
         return await self._there(job_id)
 
@@ -114,24 +129,22 @@ class Jobs:
         wanted = {"kind": kind, "state": {"$exists": True}, **about}
         return [job_of(row) for row in await self._rows.all(wanted, newest_by="made", limit=20, hidden=INNER)]
 
-    async def watch(self) -> None:
-        """Take up jobs that nobody carries out, for as long as the server runs."""
-        while True:
+    async def _watch(self) -> None:
+        """Take up jobs that nobody carries out, whenever there is room for them."""
+        while not self._closing:
             self._room.clear()
             try:
-                while len(self._running) < self._at_once and (row := await self._rows.oldest(self._free(), "made")):
+                while self._has_room() and (row := await self._rows.oldest(self._free(), "made")):
                     await self._begun(row["_id"])
             except FhirError as error:
                 _log.warning("no jobs could be looked for: %s", error)
+            except Exception:
+                _log.exception("no jobs could be looked for")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._room.wait(), min(5.0, self._lease_s / 3))
 
-    async def close(self) -> None:
-        """Stop what is running, for another process to go on with."""
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    def _has_room(self) -> bool:
+        return len(self._running) < self._at_once and not self._closing
 
     def _free(self) -> Row:
         """Selects the jobs that this process may take."""

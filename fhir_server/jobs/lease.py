@@ -27,6 +27,7 @@ import logging
 import secrets
 import time
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from fhir_server.model.errors import FhirError
@@ -103,8 +104,9 @@ class Lease:
         Raises:
             LeaseLostError: the lease was lost; the work was cancelled, and has ended.
         """
+        enough = asyncio.Event()
         working = asyncio.ensure_future(work)
-        renewing = asyncio.ensure_future(self._renew())
+        renewing = asyncio.ensure_future(self._renew(enough))
         try:
             await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -112,13 +114,18 @@ class Lease:
             return working.result()
         finally:
             working.cancel()
+            enough.set()
+            # It may end by itself: the driver leaves a half-made connection behind when it is cancelled.
+            await asyncio.wait({working, renewing}, timeout=1.0)
             renewing.cancel()
             await asyncio.gather(working, renewing, return_exceptions=True)
 
-    async def _renew(self) -> None:
-        """Renew the lease again and again; return when it is another's, or may be one's own no longer."""
+    async def _renew(self, enough: asyncio.Event) -> None:
+        """Renew the lease until it is enough; return early when it is another's, or may be one's own no longer."""
         while True:
-            await asyncio.sleep(self.lasts_s / 3)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), self.lasts_s / 3)
+                return
             try:
                 # Late, after the processor was busy, is not too late: `put` fails if another was quicker.
                 async with asyncio.timeout(max(self._ends - time.monotonic(), self.lasts_s / 3)):
