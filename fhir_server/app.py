@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fhir_server.http.fhir import FhirApplication
+from fhir_server.http.hosts import LocalHosts
 from fhir_server.http.limits import RequestLimits
 from fhir_server.http.pages import pages
 from fhir_server.interactions.background import WORKS
@@ -222,4 +224,6 @@ def create_app(settings: Settings) -> ASGIApp:
             expose_headers=EXPOSED_HEADERS,
             max_age=86_400,
         )
+    if settings.auth == "off":
+        front = LocalHosts(front, [urlsplit(settings.base_url).hostname or ""])
     return front

@@ -134,7 +134,7 @@ class Jobs:
         while not self._closing:
             self._room.clear()
             try:
-                while self._has_room() and (row := await self._rows.oldest(self._free(), "made")):
+                while self._has_room() and (row := await self._rows.oldest({**self._ours(), **FREE}, "made")):
                     await self._begun(row["_id"])
             except FhirError as error:
                 _log.warning("no jobs could be looked for: %s", error)
@@ -146,9 +146,9 @@ class Jobs:
     def _has_room(self) -> bool:
         return len(self._running) < self._at_once and not self._closing
 
-    def _free(self) -> Row:
-        """Selects the jobs that this process may take."""
-        return {"state": {"$in": list(UNFINISHED)}, "kind": {"$in": list(self._works)}, **FREE}
+    def _ours(self) -> Row:
+        """Selects the jobs that this process can carry out."""
+        return {"state": {"$in": list(UNFINISHED)}, "kind": {"$in": list(self._works)}}
 
     async def _made(self, kind: str, subject: str, wanted: Mapping[str, Any]) -> str:
         job_id = new_id()
@@ -163,8 +163,7 @@ class Jobs:
     async def _begun(self, job_id: str) -> asyncio.Task[None] | None:
         """Take a job and begin it, or go on with it, in the background; None when another process has it."""
         lease = Lease(self._rows, job_id, lasts_s=self._lease_s)
-        free = {name: value for name, value in self._free().items() if name not in FREE}
-        row = await lease.take(free, {"state": "active"})
+        row = await lease.take(self._ours(), {"state": "active"})
         if row is None:
             return None
         task = asyncio.create_task(self._carried_out(lease, row), name=f"job {job_id}")
