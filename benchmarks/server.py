@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
+from fhir_server.settings import variable_of
 from fhir_server.storage import leash
 
 START_TIMEOUT_S = 120.0
@@ -28,13 +29,14 @@ def free_port() -> int:
 
 
 class Server:
-    """A running `healthsphere serve --auth off`; use it as a context manager."""
+    """A running `healthsphere serve --auth off`; use it as a context manager. `settings` are by name (`job_days`)."""
 
-    def __init__(self, data_dir: Path, *, workers: int = 1) -> None:
+    def __init__(self, data_dir: Path, *, workers: int = 1, **settings: object) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}/fhir"
         self._workers = workers
+        self._settings = {variable_of(name): str(value) for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
@@ -61,6 +63,7 @@ class Server:
         command = [*tied, sys.executable, "-m", "fhir_server.cli", "serve", "--auth", "off", "--port", str(self.port)]
         command += ["--workers", str(self._workers), "--data-dir", str(self.data_dir)]
         environment = {k: v for k, v in os.environ.items() if k != "MONGODB_URI" and not k.startswith("HEALTHSPHERE_")}
+        environment |= self._settings
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True

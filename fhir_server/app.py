@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -17,12 +18,14 @@ from fhir_server.access.compiled import Compiler
 from fhir_server.access.entrance import Entrance
 from fhir_server.access.gate import Gate
 from fhir_server.http.fhir import FhirApplication
+from fhir_server.http.hosts import LocalHosts
 from fhir_server.http.limits import RequestLimits
 from fhir_server.http.pages import pages
+from fhir_server.interactions.background import WORKS
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
-from fhir_server.jobs.jobs import JOBS, Jobs
+from fhir_server.jobs.jobs import Jobs
 from fhir_server.model.access import Caller, Identity
 from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.model.errors import UnauthorizedError
@@ -103,8 +106,9 @@ def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> Non
         try:
             await store.open()
             await definitions.refresh(at_once=True)
+            prints = definitions.prints_for(named)
             await reindex_all(store, indexer, named, progress)
-            await definitions.mark_ready_for(named)
+            await definitions.mark_ready(prints)
         finally:
             await close()
 
@@ -162,7 +166,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     store, close = store_of(settings, known)
     indexer = indexer_of(settings, known)
     definitions = Definitions(store, known, indexer)
-    jobs = Jobs(store.rows(JOBS))
+    jobs = Jobs(store.rows, lease_s=settings.job_lease_s, kept_days=settings.job_days)
     enforced = settings.referential_integrity == "refuse"
     repository = Repository(
         store,
@@ -201,6 +205,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         definitions=definitions,
         jobs=jobs,
     )
+    for kind, work in WORKS.items():
+        jobs.register(kind, partial(work, context))
     if gate is None and settings.auth == "on":
         gate = OperatorGate(OperatorToken(load_or_create(settings.access_token_file)))
     compiler = Compiler(known, terminology(), settings.base_url, context.searcher.held_value_set)
@@ -227,10 +233,11 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         await store.blobs.sweep()
         await definitions.refresh(at_once=True)
         watching = asyncio.create_task(definitions.watch(), name="search parameters")
+        await jobs.open()
         yield
+        await jobs.close()
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        await jobs.close()
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)
@@ -250,4 +257,6 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
             expose_headers=EXPOSED_HEADERS,
             max_age=86_400,
         )
+    if settings.auth == "off":
+        front = LocalHosts(front, [urlsplit(settings.base_url).hostname or ""])
     return front

@@ -119,6 +119,15 @@ class Settings(BaseSettings):
     cascade_limit: int = Field(
         1000, ge=1, le=100_000, description="Most resources that a delete with `_cascade=delete` may delete."
     )
+    job_lease_s: int = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Seconds after which the background jobs of a process that says nothing any more are taken over.",
+    )
+    job_days: int = Field(
+        30, ge=1, le=3650, description="Days for which it can be asked what came of a background job that has ended."
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("auto",),
         description="Origins whose web pages may call the server, separated by commas; `*` is any, `none` is none. "

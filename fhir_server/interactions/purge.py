@@ -7,15 +7,18 @@ Spec: http://hl7.org/fhir/6.0.0-snapshot1/patient-operation-purge.html; `$expung
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
+from fhir_server.interactions import job_status
 from fhir_server.interactions.answers import preferences
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of
-from fhir_server.interactions.purging.erase import Report, erase
-from fhir_server.interactions.purging.jobs import Step, Work, begin, job_of, run, start
+from fhir_server.interactions.purging.erase import Erasure
+from fhir_server.interactions.purging.report import digest_of
 from fhir_server.interactions.purging.victims import Victims, of_patient, rows_of
+from fhir_server.jobs.job import Job
+from fhir_server.jobs.run import Run
+from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError, Issue, NotFoundError, UnprocessableError, outcome_of
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.repository import not_found
@@ -25,11 +28,10 @@ Json = dict[str, Any]
 #: More than this is removed by a job alone.
 MOST_AT_ONCE = 1000
 
-#: Ids that the row of a job holds while it runs; with more, a server that goes on with it searches again.
-MOST_KEPT = 200_000
+#: Ids that one page of a job holds.
+PAGE = 20_000
 
-#: Digests that an answer shows; the row of the job has all.
-MOST_HASHES = 1000
+KIND = "purge"
 
 
 async def purge(context: Context, request: Request) -> Answer:
@@ -71,54 +73,69 @@ async def carried_out(context: Context, request: Request, wanted: Json) -> Answe
                 code="too-costly",
                 key="HS-PURGE-SIZE",
             )
-    store = context.repository.store
-    job_id = await begin(store, wanted)
     if later:
-        start(store, job_id, worker(context))
+        job = await context.jobs.start(KIND, subject_of(wanted), wanted)
         told = outcome_of([Issue("informational", "The removal has begun.", severity="information")])
         answer = answered(told, 202)
-        answer.headers["Content-Location"] = f"{request.base_url}/$purge-status?job={job_id}"
+        answer.headers["Content-Location"] = address_of(request, job)
         return answer
-    await run(store, job_id, worker(context))
-    return await told_of(context, request, job_id)
+    return told_of(request, await context.jobs.carry_out(KIND, subject_of(wanted), wanted))
 
 
 async def purge_status(context: Context, request: Request) -> Answer:
-    """$purge-status?job=…: 202 while a removal is under way, then 200 with its report.
-
-    A job whose worker has died is taken up again by whoever asks.
-    """
-    inputs = Inputs.of(request)
-    job_id = inputs.required("job", inputs.text("job"))
-    return await told_of(context, request, str(job_id))
-
-
-async def told_of(context: Context, request: Request, job_id: str) -> Answer:
-    row = await job_of(context.repository.store, job_id)
-    if row is None:
+    """$purge-status?job=…: 202 while a removal is under way, then 200 with its report; without `job`, the newest."""
+    job_id = Inputs.of(request).text("job")
+    if job_id is None:
+        return answered(job_status.parameters_of(await context.jobs.of(KIND)))
+    job = await context.jobs.get(job_id)
+    if job is None or job.kind != KIND:
         raise NotFoundError(f"There is no job {job_id[:80]!r}.", key="HS-PURGE-JOB")
-    if row["state"] in ("done", "failed"):
-        return Answer(int(row.get("status", 200)), row["result"])
-    start(context.repository.store, job_id, worker(context))
-    answer = Answer(202)
-    answer.headers |= {"X-Progress": str(row["step"]), "Retry-After": "1"}
-    answer.headers["Content-Location"] = f"{request.base_url}/$purge-status?job={job_id}"
+    return told_of(request, job)
+
+
+def told_of(request: Request, job: Job) -> Answer:
+    """A job as it stands: its report once it is completed, the outcome where it failed."""
+    row = job_status.row_of(job)
+    if job.state == "failed":
+        return Answer(job.status, job.result)
+    if job.result is not None:
+        report = codec.decode(job.result)
+        return Answer(200, codec.encode({**report, "parameter": [*report["parameter"], row]}))
+    answer = answered(parameters_of(row), 202)
+    progress = f"{job.message} ({job.done:,} of {job.total:,})" if job.total else job.message or job.state
+    answer.headers |= {"X-Progress": progress, "Retry-After": "1", "Content-Location": address_of(request, job)}
     return answer
 
 
-def worker(context: Context) -> Work:
-    async def work(wanted: Json, step: Step) -> Json:
-        await step("search", None)
-        if found := wanted.get("found"):
-            # Found by a worker that died: what led to some of them may be gone already.
-            victims = Victims({name: set(ids) for name, ids in found.items()})
-        else:
-            victims = await victims_of(context, wanted)
-            if victims.total <= MOST_KEPT:
-                await step("search", {name: sorted(ids) for name, ids in victims.ids.items()})
-        return reported(await erase(context, victims, step=step))
+def address_of(request: Request, job: Job) -> str:
+    return f"{request.base_url}/$purge-status?job={job.id}"
 
-    return work
+
+def subject_of(wanted: Json) -> str:
+    """What a removal is about, without naming anybody: the SHA-256 of the address, or a type."""
+    if wanted["scope"] in ("all", "deleted"):
+        return f"{wanted['type']} ({wanted['scope']})"
+    address = f"{wanted.get('type', 'Patient')}/{wanted['id']}"
+    return f"sha256:{digest_of(address)}"
+
+
+async def carry_on(context: Context, run: Run) -> bytes:
+    """The work of a job: begin it, or go on with it."""
+    if "pages" in run.kept:
+        # Found by a process that died, perhaps: what led to some of them may be gone already.
+        victims = Victims()
+        for page in (await run.pages())[: run.kept["pages"]]:
+            victims.add(page["type"], page["ids"])
+    else:
+        await run.tell(0, 0, "search")
+        victims = await victims_of(context, run.wanted)
+        pages = 0
+        for name, ids in victims.portions(PAGE):
+            await run.keep_page(pages, {"type": name, "ids": ids})
+            pages += 1
+        await run.keep({"pages": pages})
+    report = await Erasure(context, victims, run).carry_out()
+    return codec.encode(report.parameters(victims))
 
 
 async def victims_of(context: Context, wanted: Json) -> Victims:
@@ -133,31 +150,6 @@ async def victims_of(context: Context, wanted: Json) -> Victims:
             filter = {"d": True} if scope == "deleted" else None
             return Victims({name: {row["_id"] async for row in rows_of(store, name, filter)}})
     raise InvalidError("The job says nothing of what is to be removed.", key="HS-PURGE-JOB")
-
-
-def reported(report: Report) -> Json:
-    """The report as Parameters: the proof that a client keeps."""
-
-    def counted(name: str, counts: Counter[str]) -> list[Json]:
-        parts = [{"name": key, "valueInteger": number} for key, number in sorted(counts.items()) if number]
-        return [{"name": name, "part": parts}] if parts else []
-
-    if report.left:
-        told = Issue(
-            "incomplete", "The last look still found places; see `left`.", key="HS-PURGE-LEFT", severity="warning"
-        )
-    else:
-        told = Issue("informational", "A look through all versions found nothing left.", severity="information")
-    return parameters_of(
-        {"name": "outcome", "resource": outcome_of([told])},
-        *counted("removed", report.removed),
-        *counted("versions", report.versions),
-        *counted("redacted", report.redacted),
-        *counted("stripped", report.stripped),
-        *counted("left", report.left),
-        {"name": "verified", "valueBoolean": not report.left},
-        *({"name": "sha256", "valueString": digest} for digest in report.hashes[:MOST_HASHES]),
-    )
 
 
 def confirm_issue(victims: Victims) -> Issue:

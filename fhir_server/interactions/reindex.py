@@ -3,18 +3,18 @@
 POST [base]/$reindex                        all types, or those that the parameter `type` names
 POST [base]/SearchParameter/[id]/$reindex   the types that a search parameter of your own is for
 
-Both answer 202 with the job. The same address with GET tells of the newest jobs, with `?job=[id]` of one.
+Both answer 202 with the job. The same address with GET tells of the newest jobs, with `?job=[id]` of one. When its
+process goes down, another one goes on with a job, or the same once it is started again.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.job_status import parameters_of
 from fhir_server.interactions.parameters import Inputs
-from fhir_server.jobs.jobs import Job, Tell
+from fhir_server.jobs.job import Job
+from fhir_server.jobs.run import Run
 from fhir_server.model import codec
-from fhir_server.model.clock import instant_of, new_id
 from fhir_server.model.errors import InvalidError, NotFoundError, UnprocessableError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.reindex import reindexed
@@ -30,18 +30,20 @@ async def reindex(context: Context, request: Request) -> Answer:
     if request.method != "POST":
         job_id = inputs.text("job")
         jobs = await context.jobs.of(KIND, subject) if job_id is None else [await _job(context, job_id)]
-        return Answer(200, codec.encode(_parameters(jobs)))
+        return Answer(200, codec.encode(parameters_of(jobs)))
     types = await _types(context, request, [str(name) for name in inputs.all("type")])
-
-    async def work(tell: Tell) -> None:
-        await tell(0, 0, "waiting until every process knows the search parameters")
-        await context.definitions.settle()
-        await context.definitions.refresh(at_once=True)
-        await reindexed(context.repository, context.definitions, types, tell)
-
-    job = await context.jobs.start(new_id(), KIND, subject, work)
+    job = await context.jobs.start(KIND, subject, {"types": types})
     address = f"{request.base_url}/{'/'.join(request.path)}?job={job.id}"
-    return Answer(202, codec.encode(_parameters([job])), headers={"Content-Location": address})
+    return Answer(202, codec.encode(parameters_of([job])), headers={"Content-Location": address})
+
+
+async def carry_on(context: Context, run: Run) -> None:
+    """The work of a job: begin it, or go on with it."""
+    if not run.kept:
+        await run.tell(0, 0, "waiting until every process knows the search parameters")
+        await context.definitions.settle()
+    await context.definitions.refresh(at_once=True)
+    await reindexed(context.repository, context.definitions, tuple(run.wanted["types"]), run.kept, run.tell)
 
 
 async def _types(context: Context, request: Request, named: list[str]) -> tuple[str, ...]:
@@ -74,20 +76,3 @@ async def _job(context: Context, job_id: str) -> Job:
     if job is None or job.kind != KIND:
         raise NotFoundError(f"There is no job {job_id[:60]!r}.", key="HS-JOB")
     return job
-
-
-def _parameters(jobs: list[Job]) -> dict[str, Any]:
-    return {"resourceType": "Parameters", "parameter": [{"name": "job", "part": _parts(job)} for job in jobs]}
-
-
-def _parts(job: Job) -> list[dict[str, Any]]:
-    parts: list[dict[str, Any]] = [
-        {"name": "id", "valueString": job.id},
-        {"name": "subject", "valueString": job.subject},
-        {"name": "status", "valueCode": job.status},
-        {"name": "started", "valueInstant": instant_of(job.started_us)},
-        {"name": "updated", "valueInstant": instant_of(job.told_us)},
-        {"name": "done", "valueInteger": job.done},
-        {"name": "total", "valueInteger": job.total},
-    ]
-    return [*parts, {"name": "message", "valueString": job.message}] if job.message else parts

@@ -144,6 +144,12 @@ class RangeNotSatisfiableError(FhirError):
     status, code = 416, "value"
 
 
+class MisdirectedError(FhirError):
+    """421: the request names a host that this server does not answer for."""
+
+    status, code = 421, "security"
+
+
 class UnprocessableError(FhirError):
     """422: well-formed, and against a rule of this server."""
 

@@ -35,6 +35,9 @@ _SETTLING_US = 5_000_000
 #: A portion of what may be many; all of them stay in memory.
 MOST = 2000
 
+#: A parameter's URL, and what tells two definitions of it apart.
+Print = tuple[str, str]
+
 _log = logging.getLogger("healthsphere.definitions")
 
 
@@ -87,14 +90,18 @@ class Definitions:
         age_s = (now_us() - await self._resources.newest("t")) / 1_000_000
         await asyncio.sleep(max(0.0, 2.5 * POLL_S - age_s))
 
-    async def mark_ready_for(self, types: tuple[str, ...]) -> None:
-        """All resources of some types have been indexed, or of all types when none is named."""
-        await self.mark_ready(p for p in self.in_force() if not types or set(self.types_of(p)) <= set(types))
+    def prints_for(self, types: tuple[str, ...]) -> list[Print]:
+        """Which parameters are ready once all resources of some types have been indexed (none named: of all types).
 
-    async def mark_ready(self, parameters: Iterable[SearchParameter]) -> None:
-        """All resources have been indexed by these."""
-        for parameter in parameters:
-            await self._states.put(parameter.url, {"h": _print_of(parameter), "t": now_us()})
+        Of the definitions as they are in force now: one that changes meanwhile is not ready then.
+        """
+        whole = (p for p in self.in_force() if not types or set(self.types_of(p)) <= set(types))
+        return [(parameter.url, _print_of(parameter)) for parameter in whole]
+
+    async def mark_ready(self, prints: Iterable[Print]) -> None:
+        """All resources have been indexed by the definitions with these prints."""
+        for url, one in prints:
+            await self._states.put(url, {"h": one, "t": now_us()})
         await self.refresh(at_once=True)
 
     def in_force(self) -> tuple[SearchParameter, ...]:

@@ -1,13 +1,15 @@
 """Make the index entries of stored resources again, after a change of what is indexed.
 
 Versions, moments and contents stay as they are. A resource that changes while it is being indexed is left alone: the
-write that changed it has indexed it.
+write that changed it has indexed it. A portion may be indexed twice, which changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from fhir_server.model import codec
 from fhir_server.repository.definitions import Definitions
@@ -16,10 +18,29 @@ from fhir_server.repository.repository import Repository
 from fhir_server.search.index import Indexer
 from fhir_server.storage.store import Store
 
+Json = dict[str, Any]
 Progress = Callable[[str, int, int], None]
+
+#: Tells how far it is over all types (done, total, the type it is at), and what to keep for going on from there.
+Tell = Callable[[int, int, str, Json], Awaitable[None]]
 
 #: Resources read, indexed and written at a time.
 PORTION = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a reindex is in a type.
+
+    Attributes:
+        after: the id of the last resource that is done; empty at the beginning
+        total: how many there are, an estimate until the end
+    """
+
+    type: str
+    after: str
+    done: int
+    total: int
 
 
 async def reindex_all(store: Store, indexer: Indexer, types: Iterable[str], progress: Progress) -> None:
@@ -27,59 +48,73 @@ async def reindex_all(store: Store, indexer: Indexer, types: Iterable[str], prog
 
     `progress(type, done, total)` is told after each portion; the total is the store's estimate.
     """
-    async for resource_type, done, total in reindexing(store, indexer, types):
-        progress(resource_type, done, total)
+    for resource_type in in_order(tuple(types) or await store.collections()):
+        async for place in reindexing(store, indexer, resource_type):
+            progress(resource_type, place.done, place.total)
+
+
+def in_order(types: Iterable[str]) -> list[str]:
+    """What a Provenance tells about is read from the entries of its targets, so it comes last."""
+    return sorted(types, key=lambda name: name == PROVENANCE)
 
 
 async def reindexed(
-    repository: Repository,
-    definitions: Definitions,
-    types: tuple[str, ...],
-    tell: Callable[[int, int, str], Awaitable[None]],
+    repository: Repository, definitions: Definitions, types: tuple[str, ...], kept: Json, tell: Tell
 ) -> None:
-    """Index again, telling how far it is over all types; then the search parameters of those types are ready."""
-    store, known = repository.store, definitions.in_force()
-    names = types or tuple(await store.collections())
-    totals = {name: await store.estimate(name) for name in names}
-    counts: dict[str, int] = {}
-    async for resource_type, done, total in reindexing(store, repository.indexer, names):
-        counts[resource_type], totals[resource_type] = done, total
-        await tell(sum(counts.values()), sum(totals.values()), resource_type)
+    """Index again; then the search parameters of those types are ready.
+
+    Args:
+        types: all that are stored, when empty
+        kept: what was told to be kept last; empty at the beginning
+    """
+    store = repository.store
+    if not kept:
+        names = in_order(types or await store.collections())
+        prints = definitions.prints_for(types)
+        kept = {"types": names, "prints": prints, "totals": {name: await store.estimate(name) for name in names}}
+    totals: dict[str, int] = dict(kept["totals"])
+    counts: dict[str, int] = dict(kept.get("counts", {}))
+    at, after = kept.get("at", ("", ""))
+    names = kept["types"]
+    for name in names[names.index(at) if at else 0 :]:
+        begin = (after, counts.get(name, 0)) if name == at else ("", 0)
+        async for place in reindexing(store, repository.indexer, name, *begin):
+            counts[name], totals[name] = place.done, place.total
+            kept = {**kept, "totals": totals, "counts": counts, "at": (name, place.after)}
+            await tell(sum(counts.values()), sum(totals.values()), name, kept)
     for name in names:
         await store.drop_unwanted(name)
-    await definitions.mark_ready(p for p in known if not types or set(definitions.types_of(p)) <= set(types))
+    await definitions.mark_ready(kept["prints"])
 
 
-async def reindexing(store: Store, indexer: Indexer, types: Iterable[str]) -> AsyncIterator[tuple[str, int, int]]:
-    """Index again, portion by portion: the type, how many are done, how many there are (an estimate until the end)."""
+async def reindexing(
+    store: Store, indexer: Indexer, resource_type: str, after: str = "", done: int = 0
+) -> AsyncIterator[Place]:
+    """Index a type again, portion by portion, from behind the resource `after`; `done` of them are done already."""
     lineage = Lineage(indexer.registry)
-    # What a Provenance tells about is read from the entries of its targets, so it comes last.
-    names = sorted(tuple(types) or await store.collections(), key=lambda name: name == PROVENANCE)
-    for resource_type in names:
-        done, total = 0, await store.estimate(resource_type)
-        after = ""
-        yield resource_type, 0, total
-        while True:
-            rows = await store.find(
-                resource_type,
-                {"_id": {"$gt": after}, "d": None},
-                sort=[("_id", 1)],
-                limit=PORTION,
-                fields={"v": 1, "r": 1},
-            )
-            if not rows:
-                break
-            entries = []
-            for row in rows:
-                found = indexer.entries_of(codec.decode(row["r"]))
-                if resource_type == PROVENANCE:
-                    found = await lineage.about(store, found, {})
-                entries.append((row["_id"], row["v"], found))
-                await asyncio.sleep(0)
-            await store.set_entries(resource_type, entries)
-            after = rows[-1]["_id"]
-            done += len(rows)
-            yield resource_type, done, max(total, done)
-        # Only now: entries of an earlier version may not fit the indexes of this one.
-        await store.ensure(resource_type)
-        yield resource_type, done, done
+    total = await store.estimate(resource_type)
+    yield Place(resource_type, after, done, max(total, done))
+    while True:
+        rows = await store.find(
+            resource_type,
+            {"_id": {"$gt": after}, "d": None},
+            sort=[("_id", 1)],
+            limit=PORTION,
+            fields={"v": 1, "r": 1},
+        )
+        if not rows:
+            break
+        entries = []
+        for row in rows:
+            found = indexer.entries_of(codec.decode(row["r"]))
+            if resource_type == PROVENANCE:
+                found = await lineage.about(store, found, {})
+            entries.append((row["_id"], row["v"], found))
+            await asyncio.sleep(0)
+        await store.set_entries(resource_type, entries)
+        after = rows[-1]["_id"]
+        done += len(rows)
+        yield Place(resource_type, after, done, max(total, done))
+    # Only now: entries of an earlier version may not fit the indexes of this one.
+    await store.ensure(resource_type)
+    yield Place(resource_type, after, done, done)

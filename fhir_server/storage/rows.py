@@ -1,14 +1,29 @@
-"""Small collections of the server's own, beside the resources: jobs, the state of search parameters."""
+"""Small collections of the server's own, beside the resources: jobs, leases, the state of search parameters.
+
+Moments that several processes compare are the database's (`NOW`): clocks of different machines disagree.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
+
+from pymongo import IndexModel
 
 from fhir_server.storage.database import translated
 
 #: The comment of commands that no request asked for.
 WATCH = "watch"
+
+#: The database's own time, in the expressions of `change`.
+NOW = "$$NOW"
+
+Row = dict[str, Any]
+
+
+def plain(fields: Mapping[str, Any]) -> Row:
+    """Fields as they are, for `change`, where a text that begins with `$` would be taken for an expression."""
+    return {name: {"$literal": value} for name, value in fields.items()}
 
 
 class Rows:
@@ -17,9 +32,9 @@ class Rows:
     def __init__(self, collection: Any) -> None:
         self._collection = collection
 
-    async def get(self, row_id: str) -> dict[str, Any] | None:
+    async def get(self, row_id: str) -> Row | None:
         with translated():
-            found: dict[str, Any] | None = await self._collection.find_one({"_id": row_id})
+            found: Row | None = await self._collection.find_one({"_id": row_id})
         return found
 
     async def put(self, row_id: str, fields: Mapping[str, Any]) -> None:
@@ -27,13 +42,64 @@ class Rows:
         with translated():
             await self._collection.update_one({"_id": row_id}, {"$set": dict(fields)}, upsert=True)
 
-    async def all(
-        self, filter: Mapping[str, Any] | None = None, *, newest_by: str = "_id", limit: int = 1000
-    ) -> list[dict[str, Any]]:
-        """Rows that match, the newest first."""
+    async def make(self, row_id: str, fields: Mapping[str, Any]) -> None:
+        """Make a row; one that is there stays as it is."""
         with translated():
-            cursor = self._collection.find(filter or {}, sort=[(newest_by, -1)], limit=limit)
+            await self._collection.update_one({"_id": row_id}, {"$setOnInsert": dict(fields)}, upsert=True)
+
+    async def change(
+        self,
+        row_id: str,
+        where: Mapping[str, Any],
+        fields: Mapping[str, Any],
+        *,
+        comment: str | None = None,
+        shown: Sequence[str] | None = None,
+    ) -> Row | None:
+        """Set fields of a row where a condition holds; the row afterwards, or None where it does not.
+
+        Of several callers at once, whose fields end the condition, one gets the row.
+
+        Args:
+            fields: by name, expressions of MongoDB; what is meant as it is goes through `plain`.
+            shown: the fields of the row that are wanted; all of them when None.
+        """
+        with translated():
+            row: Row | None = await self._collection.find_one_and_update(
+                {"_id": row_id, **where},
+                [{"$set": dict(fields)}],
+                projection=None if shown is None else {"_id": 1, **dict.fromkeys(shown, 1)},
+                return_document=True,
+                comment=comment,
+            )
+        return row
+
+    async def all(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        newest_by: str = "_id",
+        limit: int = 1000,
+        hidden: Sequence[str] = (),
+    ) -> list[Row]:
+        """Rows that match, the newest first, without the fields `hidden`."""
+        with translated():
+            cursor = self._collection.find(
+                filter or {}, dict.fromkeys(hidden, 0) or None, sort=[(newest_by, -1)], limit=limit
+            )
             return list(await cursor.to_list())
+
+    async def each(self, filter: Mapping[str, Any]) -> AsyncIterator[Row]:
+        """All rows that match, however many, in the order of their ids."""
+        with translated():
+            async for row in self._collection.find(filter, sort=[("_id", 1)]):
+                yield row
+
+    async def oldest(self, filter: Mapping[str, Any], by: str) -> Row | None:
+        """The row that matches and is the oldest by a field; its `_id` alone."""
+        with translated():
+            found: Row | None = await self._collection.find_one(filter, {"_id": 1}, sort=[(by, 1)], comment=WATCH)
+        return found
 
     async def newest(self, field: str) -> int:
         """The highest number in a field that has an index; 0 where there is none."""
@@ -44,3 +110,17 @@ class Rows:
     async def remove(self, row_id: str) -> None:
         with translated():
             await self._collection.delete_one({"_id": row_id})
+
+    async def remove_all(self, filter: Mapping[str, Any]) -> None:
+        with translated():
+            await self._collection.delete_many(filter)
+
+    async def index(self, *fields: str) -> None:
+        """Have an index by some fields."""
+        with translated():
+            await self._collection.create_indexes([IndexModel([(field, 1) for field in fields], name="-".join(fields))])
+
+    async def forget_after(self, field: str) -> None:
+        """Have rows removed once the moment in a field has passed; those without the field stay."""
+        with translated():
+            await self._collection.create_indexes([IndexModel([(field, 1)], name=field, expireAfterSeconds=0)])

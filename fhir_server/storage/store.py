@@ -336,8 +336,8 @@ class Store:
 
     # --- removing for good ------------------------------------------------------------------------------------------
 
-    async def erase(self, resource_type: str, ids: Sequence[str]) -> tuple[int, int]:
-        """Remove all versions of some resources, and their blobs; the numbers of current and of earlier versions.
+    async def erase(self, resource_type: str, ids: Sequence[str]) -> None:
+        """Remove all versions of some resources, and their blobs.
 
         The current ones go last: while one stands there, it can be found again after a crash.
         """
@@ -349,28 +349,14 @@ class Store:
             rows += await current.find({"_id": {"$in": list(ids)}, "b": {"$ne": None}}, {"b": 1}).to_list()
             for blob in {b for row in rows if (b := blob_of(row)) is not None}:
                 await self.blobs.discard(blob)
-            gone = await past.delete_many(these)
-            removed = await current.delete_many({"_id": {"$in": list(ids)}})
-        return int(removed.deleted_count), int(gone.deleted_count)
+            await past.delete_many(these)
+            await current.delete_many({"_id": {"$in": list(ids)}})
 
     async def erase_past(self, keys: Sequence[str]) -> None:
         """Remove earlier versions by the keys of their documents (`Patient/1/3`)."""
         if keys:
             with translated():
                 await self._database[HISTORY].delete_many({"_id": {"$in": list(keys)}})
-
-    async def claim_row(
-        self, collection: str, row_id: str, condition: Mapping[str, Any], fields: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        """Set fields of a row of the server's own where a condition holds; the row, or None where it does not.
-
-        Of several callers at once, whose fields end the condition, one gets the row.
-        """
-        with translated():
-            row: dict[str, Any] | None = await self._database[collection].find_one_and_update(
-                {"_id": row_id, **condition}, {"$set": dict(fields)}, return_document=True
-            )
-        return row
 
     async def transact(self, work: Callable[[Unit], Awaitable[T]]) -> T:
         """Run `work` in one MongoDB transaction; it may run several times, until nothing conflicts.

@@ -13,7 +13,17 @@ import pytest
 from pymongo import MongoClient
 
 from fhir_server.interactions.purging.victims import Victims
+from fhir_server.jobs.job import first_row
+from fhir_server.jobs.lease import Lease, LeaseLostError
 
+#: What a purge of the first patient of a `World` reports.
+REPORTED = {
+    "removed": {"Binary": 1, "DocumentReference": 1, "Observation": 2, "Patient": 1},
+    "versions": {"Observation": 1, "Patient": 1},
+    "redacted": {"Group": 1, "Basic": 1},
+    "stripped": {"Basic": 1, "Group": 1, "Observation": 1},
+    "left": {},
+}
 CONFIRM = {"resourceType": "Parameters", "parameter": [{"name": "confirm", "valueBoolean": True}]}
 
 
@@ -78,7 +88,7 @@ class World:
 
 @pytest.fixture
 def world(make_server: Callable[..., Any]) -> World:
-    return World(make_server())
+    return World(make_server(job_lease_s=2))
 
 
 def counted(report: dict[str, Any], name: str) -> dict[str, int]:
@@ -100,9 +110,7 @@ def test_a_purge_leaves_no_trace_of_the_patient_anywhere(world: World) -> None:
     assert answer.status_code == 200, answer.text
     report = answer.json()
     assert next(row["valueBoolean"] for row in report["parameter"] if row["name"] == "verified")
-    assert counted(report, "removed") == {"Binary": 1, "DocumentReference": 1, "Observation": 2, "Patient": 1}
-    assert counted(report, "redacted") == {"Group": 1, "Basic": 1}
-    assert counted(report, "stripped")["Observation"] == 1
+    assert {name: counted(report, name) for name in REPORTED} == REPORTED
     digests = {row["valueString"] for row in report["parameter"] if row["name"] == "sha256"}
     assert hashlib.sha256(world.one.encode()).hexdigest() in digests
     for address in (world.one, world.own, world.dropped, world.file):
@@ -132,11 +140,8 @@ def test_a_purge_as_a_job_is_polled_until_it_tells_the_same_report(world: World)
     answer = world.client.post(f"{world.one}/$purge", json=CONFIRM, headers={"Prefer": "respond-async"})
     assert answer.status_code == 202
     address = answer.headers["Content-Location"]
-    for _ in range(200):
-        answer = world.client.get(address)
-        if answer.status_code != 202:
-            break
-        time.sleep(0.02)
+    assert address.startswith("http://test/fhir/$purge-status?job=")
+    answer = polled(world, address)
     assert answer.status_code == 200
     assert counted(answer.json(), "removed")["Patient"] == 1
     assert world.client.get(world.one).status_code == 404
@@ -145,23 +150,83 @@ def test_a_purge_as_a_job_is_polled_until_it_tells_the_same_report(world: World)
     assert world.client.post(f"{world.one}/$purge", json=CONFIRM).status_code == 404
 
 
-def test_a_job_whose_worker_died_is_taken_up_by_whoever_asks(world: World) -> None:
-    settings = world.server.settings
-    wanted = {"scope": "patient", "id": world.one.partition("/")[2]}
-    # It had removed what leads to the file already.
-    found = {name: [logical_id] for name, _, logical_id in (a.partition("/") for a in (world.file, world.one))}
-    row = {"_id": "dead", "kind": "purge", "state": "running", "wanted": wanted, "lease": 1, "step": "resources"}
-    row["found"] = found
-    with MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
-        client[settings.mongodb_database]["_purges"].insert_one(row)
-    for _ in range(200):
-        answer = world.client.get("$purge-status?job=dead")
-        if answer.status_code != 202:
-            break
+def polled(world: World, address: str) -> httpx.Response:
+    """The answer of a job that is asked for until it has ended."""
+    deadline = time.monotonic() + 60
+    while (answer := world.client.get(address)).status_code == 202:
+        assert time.monotonic() < deadline, answer.text
         time.sleep(0.02)
+    return answer
+
+
+def test_a_job_whose_process_died_goes_on_by_itself_with_what_was_found_at_first(world: World) -> None:
+    # It had removed what leads to the file already.
+    found = [a.partition("/") for a in (world.file, world.one)]
+    wanted = {"scope": "patient", "id": world.one.partition("/")[2]}
+    row = {**first_row("purge", "x", wanted, 0), "_id": "dead", "state": "active", "kept": {"pages": 2}, "paged": True}
+    pages = [{"_id": f"dead/{n:06}", "type": name, "ids": [i]} for n, (name, _, i) in enumerate(found)]
+    settings = world.server.settings
+    with MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
+        database = client[settings.mongodb_database]
+        database["_job_pages"].insert_many(pages)
+        database["_jobs"].insert_one(row)
+        deadline = time.monotonic() + 30
+        while database["_jobs"].find_one({"_id": "dead"}, {"state": 1}) != {"_id": "dead", "state": "completed"}:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    answer = world.client.get("$purge-status?job=dead")
     assert answer.status_code == 200
     assert counted(answer.json(), "removed") == {"Binary": 1, "Patient": 1}
     assert world.client.get(world.one).status_code == 404
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+def test_a_purge_that_dies_again_and_again_tells_in_the_end_what_one_in_one_go_tells(
+    world: World, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """The process dies before or after each n-th time that something is kept; a portion is two documents."""
+    for name in ("erase.PORTION", "victims.PORTION"):
+        monkeypatch.setattr(f"fhir_server.interactions.purging.{name}", 2)
+    monkeypatch.setattr("fhir_server.jobs.run.TELL_EVERY_S", 0.0)
+    put, puts, deaths = Lease.put, 0, 0
+
+    async def deadly(lease: Lease, fields: dict[str, Any]) -> None:
+        nonlocal puts, deaths
+        if "kept" not in fields:
+            return await put(lease, fields)
+        puts += 1
+        dies = puts % (every + 1) == 0
+        if not dies or deaths % 2:
+            await put(lease, fields)
+        if dies:
+            deaths += 1
+            await lease.release()  # as if it had run out
+            raise LeaseLostError("dead")
+        return None
+
+    monkeypatch.setattr(Lease, "put", deadly)
+    answer = world.client.post(f"{world.one}/$purge", json=CONFIRM, headers={"Prefer": "respond-async"})
+    report = polled(world, answer.headers["Content-Location"]).json()
+    assert deaths > 2
+    assert {name: counted(report, name) for name in REPORTED} == REPORTED
+    for needle in (world.one, world.own, world.dropped, world.file):
+        logical_id = needle.partition("/")[2].encode()
+        assert [where for where, body in world.bodies() if logical_id in body or logical_id in where.encode()] == []
+
+
+def test_the_status_of_a_purge_tells_how_far_it_is_and_names_nobody(world: World) -> None:
+    answer = world.client.post(f"{world.one}/$purge", json=CONFIRM, headers={"Prefer": "respond-async"})
+    address = answer.headers["Content-Location"]
+    answer = polled(world, address)
+    (row,) = [row for row in answer.json()["parameter"] if row["name"] == "job"]
+    job = {part["name"]: next(value for key, value in part.items() if key != "name") for part in row["part"]}
+    assert job["status"] == "completed"
+    assert job["started"] <= job["updated"] == job["finished"]
+    assert 0 < job["done"] <= job["total"]
+    assert job["subject"] == f"sha256:{hashlib.sha256(world.one.encode()).hexdigest()}"
+    (listed,) = world.client.get("$purge-status").json()["parameter"]
+    assert listed == row
+    assert world.client.get(f"$reindex?job={job['id']}").status_code == 404
 
 
 def test_expunging_one_resource_removes_it_and_what_names_it(world: World) -> None:

@@ -10,7 +10,7 @@ Spec: https://hl7.org/fhir/R4/compartmentdefinition-patient.html, http://hl7.org
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,13 @@ class Victims:
     def erased(self, text: str) -> str:
         """A text without the victims that it names."""
         return _IN_TEXT.sub(lambda found: "removed" if self.has(found[1], found[2]) else found[0], text)
+
+    def portions(self, size: int) -> Iterator[tuple[str, list[str]]]:
+        """The ids, by types, so many at a time, in the order of their removal."""
+        for name, ids in self.ids.items():
+            ordered = sorted(ids)
+            for start in range(0, len(ordered), size):
+                yield name, ordered[start : start + size]
 
     @property
     def total(self) -> int:
@@ -114,11 +121,19 @@ async def _files_of(store: Store, victims: Victims, types: list[str]) -> set[str
     return ours - others
 
 
-async def rows_of(store: Store, collection: str, filter: Json | None = None) -> Any:
-    """All documents of a collection, the history too, in portions; none twice."""
-    last: Any = None
+async def rows_of(store: Store, collection: str, filter: Json | None = None) -> AsyncIterator[Json]:
+    """All documents of a collection, the history too; none twice."""
+    async for portion in portions_of(store, collection, filter):
+        for row in portion:
+            yield row
+
+
+async def portions_of(
+    store: Store, collection: str, filter: Json | None = None, *, after: str = ""
+) -> AsyncIterator[list[Json]]:
+    """All documents of a collection, the history too, in the order of their ids, from behind the id `after`."""
     while True:
-        conditions = [c for c in (filter, {"_id": {"$gt": last}} if last is not None else None) if c]
+        conditions = [c for c in (filter, {"_id": {"$gt": after}} if after else None) if c]
         rows = await store.find(
             collection,
             {"$and": conditions} if conditions else {},
@@ -126,8 +141,8 @@ async def rows_of(store: Store, collection: str, filter: Json | None = None) -> 
             limit=PORTION,
             fields={"r": 1, "y": 1, "i": 1, "v": 1, "d": 1, "b": 1},
         )
-        for row in rows:
-            yield row
+        if rows:
+            yield rows
         if len(rows) < PORTION:
             return
-        last = rows[-1]["_id"]
+        after = rows[-1]["_id"]
