@@ -136,6 +136,14 @@ class InProcessServer:
             transport=_OneLoopTransport(self.run, self.app), base_url=self.base_url, headers={"Accept": "*/*"}
         )
 
+    @property
+    def context(self) -> Any:
+        """What the interactions of this server work with."""
+        front = self.app
+        while hasattr(front, "app"):
+            front = front.app  # what stands before it: hosts, CORS
+        return front._fhir._context
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the server's event loop and wait for its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=120)

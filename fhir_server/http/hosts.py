@@ -29,13 +29,13 @@ class LocalHosts:
     """Lets requests through to `app` whose `Host` is a loopback address, `localhost`, or one of `others`."""
 
     def __init__(self, app: ASGIApp, others: Iterable[str]) -> None:
-        self._app = app
+        self.app = app
         self._others = frozenset(name.lower() for name in others)
         self._accepts = lru_cache(maxsize=256)(self.accepts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._is_ours(scope):
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
         else:

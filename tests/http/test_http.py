@@ -254,7 +254,7 @@ def test_health_metrics_and_front_page_answer(server: Any) -> None:
 def test_while_the_database_is_away_the_server_says_so(make_server: Any) -> None:
     server = make_server()
     server.client.post("Patient", json={"resourceType": "Patient"})
-    store = server.app.app._fhir._context.repository.store
+    store = server.context.repository.store
 
     async def away() -> None:
         await store._client.close()

@@ -140,7 +140,7 @@ def test_a_query_that_takes_too_long_is_stopped(make_server: Callable[..., InPro
         for n in range(1500)
     ]  # fmt: skip
     assert client.post("", json={"resourceType": "Bundle", "type": "batch", "entry": rows}).status_code == 200
-    store = server.app.app._fhir._context.repository.store
+    store = server.context.repository.store
     assert store._max_time_ms == 54_321
     store._max_time_ms = 1  # from here on, so that nothing else is stopped
     slow = "Patient?name:contains=zzzzq&name:contains=aaab&_total=accurate&_sort=name&_count=1000"
