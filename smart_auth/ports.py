@@ -6,6 +6,7 @@ All are called from the event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -98,6 +99,33 @@ class Mail(Protocol):
     """
 
     async def send(self, to: str, subject: str, text: str, html: str = "") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedApp:
+    """One app that somebody has let in, as their account page lists it."""
+
+    grant_id: str
+    name: str
+    scope: str
+    since: datetime | None = None
+    last_used: datetime | None = None
+
+
+class ConnectedApps(Protocol):
+    """What a person has allowed to apps: filled from the authorizations, shown on the account page."""
+
+    async def of(self, account_id: str) -> list[ConnectedApp]: ...
+
+    async def revoke(self, account_id: str, grant_id: str) -> None:
+        """End one of this account's authorizations; another account's is left alone."""
+
+
+class CredentialsChanged(Protocol):
+    """Told when a password, an address or a second factor was changed, or an account was disabled."""
+
+    async def __call__(self, account_id: str) -> None:
+        """End everything that the account has allowed so far: refresh tokens and access tokens, too."""
 
 
 class Sessions(Protocol):
