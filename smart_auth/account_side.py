@@ -31,7 +31,7 @@ from smart_auth.pages.sign_in import SignInPages
 from smart_auth.parts import AccountRules, Parts
 from smart_auth.passkeys import Passkeys
 from smart_auth.passwords import Passwords
-from smart_auth.ports import ConnectedApp, ConnectedApps, CredentialsChanged, Records, Trail
+from smart_auth.ports import ConnectedApp, ConnectedApps, CredentialsChanged, Resources, Trail
 from smart_auth.proxies import Proxies
 from smart_auth.registration import Registrar
 from smart_auth.sessions import BrowserSessions
@@ -55,7 +55,7 @@ class Neighbours:
         bearer: who an access token belongs to, for the admin API
     """
 
-    records: Records
+    records: Resources
     trail: Trail
     credentials_changed: CredentialsChanged
     apps: ConnectedApps

@@ -71,8 +71,9 @@ class Administration:
         fhir_user: str = "",
         organization: str = "",
         patients: Sequence[str] = (),
-    ) -> Account:
-        """Prepare an account and mail its link. Staff without a Practitioner get one when they take it up.
+    ) -> tuple[Account, str]:
+        """Prepare an account and mail its link, whose token is given, too. Staff without a Practitioner get one when
+        they take it up.
 
         Raises:
             FieldError: a field is not possible.

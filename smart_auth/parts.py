@@ -10,7 +10,7 @@ from fhir_server.model.access import Role
 from smart_auth.accounts import Accounts
 from smart_auth.letters import Letters
 from smart_auth.passwords import Passwords
-from smart_auth.ports import ConnectedApps, CredentialsChanged, Happening, Records, Trail
+from smart_auth.ports import ConnectedApps, CredentialsChanged, Happening, Resources, Trail
 from smart_auth.sessions import BrowserSessions
 from smart_auth.throttle import Throttle
 from smart_auth.tickets import Tickets
@@ -70,7 +70,7 @@ class Parts:
     passwords: Passwords
     sessions: BrowserSessions
     letters: Letters
-    records: Records
+    records: Resources
     trail: Trail
     vault: Vault
     apps: ConnectedApps

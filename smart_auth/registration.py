@@ -141,6 +141,41 @@ class Registrar:
         await parts.note("account", what, visit, account_id=row["_id"], fhir_user=reference)
         return done
 
+    # --- by the operator ----------------------------------------------------------------------------------------
+
+    async def add(
+        self,
+        *,
+        email: str,
+        name: str,
+        role: Role,
+        password: str,
+        by: str,
+        fhir_user: str | None = None,
+        organization: str | None = None,
+        patients: Sequence[str] = (),
+    ) -> Row:
+        """An account that is active at once; its fields and the password have been judged.
+
+        Raises:
+            EmailTakenError: the address has an account.
+        """
+        hashed = await self._parts.passwords.hash(password)
+        row = await run_in_threadpool(
+            lambda: self._parts.accounts.add(
+                email=email,
+                name=name,
+                role=role,
+                state="active",
+                fhir_user=fhir_user,
+                organization=organization,
+                patients=patients,
+                password=hashed,
+            )
+        )
+        await self._parts.note("account", f"added as {role} by {by}", Visit(), account_id=row["_id"])
+        return row
+
     # --- by invitation ------------------------------------------------------------------------------------------
 
     async def invite(
@@ -156,8 +191,8 @@ class Registrar:
         patients: Sequence[str] = (),
         inviter: str = "An administrator",
         resource: dict[str, Any] | None = None,
-    ) -> Account:
-        """Prepare an account and mail the link that sets its password.
+    ) -> tuple[Account, str]:
+        """Prepare an account and mail the link that sets its password; the account, and the token of the link.
 
         Args:
             resource: what is made when the invitation is taken up, for somebody who has no resource yet
@@ -181,8 +216,7 @@ class Registrar:
             )
         )
         await parts.note("account", f"invited as {role} by {by}", visit, account_id=row["_id"])
-        await self.send_invitation(row, visit)
-        return account_of(row)
+        return account_of(row), await self.send_invitation(row, visit)
 
     async def send_invitation(self, row: Row, visit: Visit) -> str:
         """Mail a fresh link; earlier ones are void. Returns its token, which the command line shows."""

@@ -84,9 +84,23 @@ class BrowserSessions:
         row = await run_in_threadpool(self._accounts.row, account_id)
         return account_of(row) if row else None
 
+    async def alive(self, session_id: str) -> bool:
+        return await run_in_threadpool(self._good, {"_id": session_id}) is not None
+
     def _session_of(self, secret: str) -> Session | None:
+        found = self._good({"digest": digest_of(secret)})
+        if found is None:
+            return None
+        row, account = found
         moment = self._now()
-        row = self._rows.find_one({"digest": digest_of(secret)})
+        if row["seen_at"] + SEEN_EVERY <= moment:
+            self._rows.update_one({"_id": row["_id"]}, {"$set": {"seen_at": moment}})
+        return Session(row["_id"], account, row["authenticated_at"], tuple(row["methods"]), row["csrf"])
+
+    def _good(self, which: Row) -> tuple[Row, Account] | None:
+        """A session that has not ended, and whose it is."""
+        moment = self._now()
+        row = self._rows.find_one(which)
         if row is None or row["expires_at"] <= moment or row["seen_at"] + self._idle <= moment:
             return None
         account_row = self._accounts.row(row["account_id"])
@@ -95,9 +109,7 @@ class BrowserSessions:
         account = account_of(account_row)
         if account.credentials_changed_at and row["created_at"] < account.credentials_changed_at:
             return None
-        if row["seen_at"] + SEEN_EVERY <= moment:
-            self._rows.update_one({"_id": row["_id"]}, {"$set": {"seen_at": moment}})
-        return Session(row["_id"], account, row["authenticated_at"], tuple(row["methods"]), row["csrf"])
+        return row, account
 
     # --- begin and end; blocking --------------------------------------------------------------------------------
 

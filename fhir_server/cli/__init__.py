@@ -1,4 +1,4 @@
-"""The command line `healthsphere`: serve, load, examples, reindex, config, version."""
+"""The command line `healthsphere`: serve, load, examples, reindex, user, config, version."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fhir_server.cli.examples import examples
 from fhir_server.cli.load import load
 from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
+from fhir_server.cli.user import user
 from fhir_server.cli.version import version
 
 app = typer.Typer(
@@ -20,3 +21,4 @@ app = typer.Typer(
 )
 for command in (serve, load, examples, reindex, config, version):
     app.command()(command)
+app.add_typer(user)

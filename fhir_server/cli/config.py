@@ -37,8 +37,10 @@ def config(
 
 def _shown(value: object) -> str | int | None:
     match value:
+        case SecretStr() if (secret := value.get_secret_value()).startswith("mongodb"):
+            return f"(hidden) {host_of(secret)}"
         case SecretStr():
-            return f"(hidden) {host_of(value.get_secret_value())}"
+            return "(hidden)"
         case tuple():
             return ",".join(value) or "none"
         case None | int():

@@ -11,6 +11,7 @@ from fhir_server.cli.say import err
 from fhir_server.settings import Settings
 from fhir_server.storage.check import check_mongodb
 from fhir_server.storage.embedded import EmbeddedMongo
+from fhir_server.storage.running import running_uri
 
 
 @contextmanager
@@ -21,6 +22,20 @@ def with_database(settings: Settings) -> Iterator[Settings]:
         SetupError: there is no usable database.
     """
     with started_database(settings) as (ready, _):
+        yield ready
+
+
+@contextmanager
+def reached_database(settings: Settings) -> Iterator[Settings]:
+    """As `with_database`; the embedded one of a server that is running is used beside it.
+
+    Raises:
+        SetupError: there is no usable database.
+    """
+    if settings.mongodb_uri is None and (uri := running_uri(settings.data_dir)):
+        yield settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
+        return
+    with with_database(settings) as ready:
         yield ready
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from fhir_server.settings import PREFIX, Settings, variable_of
 from fhir_server.storage.setup import SetupError
 from smart_auth.operator_token import TokenFileError
+from smart_auth.vault import VaultError
 
 out = Console()
 err = Console(stderr=True)
@@ -39,7 +40,7 @@ def plain_faults() -> Iterator[None]:
     """Turn what a person can put right into one line and an exit status; a fault of ours keeps its traceback."""
     try:
         yield
-    except (SetupError, TokenFileError) as error:
+    except (SetupError, TokenFileError, VaultError) as error:
         say_error(str(error))
         raise typer.Exit(SETUP_FAULT) from None
     except ValidationError as error:

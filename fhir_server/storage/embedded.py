@@ -62,7 +62,7 @@ class EmbeddedMongo:
         self._lock = lock
         self._stopping = False
         self.port = port
-        self.uri = f"mongodb://__system:{key}@127.0.0.1:{port}/?authSource=local&directConnection=true"
+        self.uri = uri_of(port, key)
 
     @classmethod
     def start(
@@ -120,6 +120,11 @@ class EmbeddedMongo:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def uri_of(port: int, key: str) -> str:
+    """The address of an embedded MongoDB, with the key that opens it."""
+    return f"mongodb://__system:{key}@127.0.0.1:{port}/?authSource=local&directConnection=true"
 
 
 def _launch(
@@ -186,7 +191,7 @@ def _wait_for_primary(
     progress("Starting the embedded MongoDB")
     while not _accepts_connections(port):
         _still_running(process, deadline)
-    uri = f"mongodb://__system:{key}@127.0.0.1:{port}/?authSource=local&directConnection=true"
+    uri = uri_of(port, key)
     with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=2000) as client:
         configured = False
         while True:

@@ -23,7 +23,7 @@ def end_leftover(data_dir: Path, progress: Callable[[str], None]) -> None:
     Raises:
         SetupError: it does not end, or belongs to another user.
     """
-    pid = _pid_of(data_dir)
+    pid = pid_of(data_dir)
     if pid is None:
         return
     progress("Ending the MongoDB that an earlier server left behind")
@@ -45,13 +45,13 @@ def end_leftover(data_dir: Path, progress: Callable[[str], None]) -> None:
 def _gone_within(seconds: float, data_dir: Path) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if _pid_of(data_dir) is None:
+        if pid_of(data_dir) is None:
             return True
         time.sleep(0.05)
     return False
 
 
-def _pid_of(data_dir: Path) -> int | None:
+def pid_of(data_dir: Path) -> int | None:
     """The process that runs on this folder: named by mongod's pid file, or by the lock file inside its data path.
 
     A process id is used again after a while, so the process must have our data path among its arguments.
@@ -62,12 +62,12 @@ def _pid_of(data_dir: Path) -> int | None:
             pid = int(file.read_text("ascii").strip() or 0)
         except (FileNotFoundError, ValueError):
             continue
-        if pid > 0 and database in _arguments(pid):
+        if pid > 0 and database in arguments_of(pid):
             return pid
     return None
 
 
-def _arguments(pid: int) -> list[str]:
+def arguments_of(pid: int) -> list[str]:
     """The command line of a process; empty when there is none, or when it has ended and nobody has reaped it yet."""
     if Path("/proc/self/cmdline").exists():
         try:

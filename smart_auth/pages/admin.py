@@ -104,7 +104,7 @@ class AdminPages:
         session = await self._administrator(request)
         fields = await self._pages.form(request, session)
         try:
-            account = await self._administration.invite(
+            account, _ = await self._administration.invite(
                 email=fields.get("email", ""),
                 name=" ".join(fields.get("name", "").split()),
                 role=fields.get("role", ""),

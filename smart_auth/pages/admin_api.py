@@ -163,7 +163,7 @@ class AdminApi:
             request, {"email": str, "name": str, "role": str, "fhirUser": str, "organization": str, "patients": list}
         )
         try:
-            account = await self._administration.invite(
+            account, _ = await self._administration.invite(
                 email=fields.get("email", ""),
                 name=fields.get("name", ""),
                 role=fields.get("role", ""),
