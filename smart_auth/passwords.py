@@ -41,7 +41,13 @@ def faults_of(password: str, *known: str) -> list[str]:
     whole = {text.casefold() for text in known if text} | {text.partition("@")[0].casefold() for text in known if text}
     if lowered in whole:
         return ["Do not use your name or e-mail address."]
-    judged = zxcvbn(password[:ZXCVBN_READS], user_inputs=sorted(words | {"healthsphere"}), max_length=ZXCVBN_READS)
+    # What others know of the person adds nothing: `idaberg1980` is worth as much as `1980`.
+    rest = lowered
+    for word in sorted({word.casefold() for word in words} | {"healthsphere"}, key=len, reverse=True):
+        rest = rest.replace(word, "")
+    if not rest.strip():
+        return ["Do not use your name or e-mail address."]
+    judged = zxcvbn(rest[:ZXCVBN_READS], max_length=ZXCVBN_READS)
     if judged["score"] >= LEAST_SCORE:
         return []
     advice = [judged["feedback"]["warning"], *judged["feedback"]["suggestions"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -220,16 +221,26 @@ class Site:
         )
 
 
+@pytest.fixture(scope="session")
+def auth_store(mongodb_uri: str) -> Iterator[AuthStore]:
+    """A database that these tests share, since making its collections takes a second."""
+    name = f"hs_test_{uuid.uuid4().hex[:12]}"
+    with MongoClient[Row](mongodb_uri, tz_aware=True) as client:
+        yield AuthStore(client, name)
+        client.drop_database(name)
+
+
 @pytest.fixture
-def make_site(mongodb_uri: str, mongodb_database: str) -> Iterator[Callable[..., Site]]:
-    """Makes servers with rules of your choice."""
+def make_site(auth_store: AuthStore) -> Iterator[Callable[..., Site]]:
+    """Makes servers with rules of your choice, on an empty database."""
+    database = auth_store.rows("accounts").database
+    for collection in database.list_collection_names():
+        database[collection].delete_many({})
     with ExitStack() as stack:
         loop = Loop()
         stack.callback(loop.close)
 
         def make(*, base_url: str = f"{ORIGIN}/fhir", **how: Any) -> Site:
-            client: MongoClient[Row] = stack.enter_context(MongoClient(mongodb_uri, tz_aware=True))
-            store = AuthStore(client, mongodb_database)
             records, trail, apps = MemoryRecords(), ListTrail(), Apps()
             tokens: dict[str, Identity] = {}
 
@@ -238,7 +249,7 @@ def make_site(mongodb_uri: str, mongodb_database: str) -> Iterator[Callable[...,
 
             hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
             side = AccountSide(
-                store,
+                auth_store,
                 Vault(("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",)),
                 Neighbours(records, trail, apps.credentials_changed, apps, bearer),
                 base_url,
@@ -248,7 +259,7 @@ def make_site(mongodb_uri: str, mongodb_database: str) -> Iterator[Callable[...,
             stack.callback(lambda: loop.run(side.close()))
             loop.run(side.open())
             app = Starlette(routes=side.routes())
-            return Site(side, store, app, records, trail, apps, tokens, loop, stack)
+            return Site(side, auth_store, app, records, trail, apps, tokens, loop, stack)
 
         yield make
 
