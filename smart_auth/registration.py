@@ -21,7 +21,7 @@ from fhir_server.model.errors import FhirError
 from smart_auth import people
 from smart_auth.accounts import EmailTakenError, account_of, now
 from smart_auth.mail import MailError
-from smart_auth.model import Account
+from smart_auth.model import Account, AccountState
 from smart_auth.parts import FAILED, REFUSED, Parts, Visit
 from smart_auth.people import Application, PersonName
 from smart_auth.store import Row
@@ -113,7 +113,12 @@ class Registrar:
             raise LinkError
         wanted = _registration(data)
         # The account first: its address is unique, so nobody gets two resources. It is active once it has one.
-        more: dict[str, Any] = {"password": hashed, "credentials_changed_at": now()}
+        # Should this end half-way, whoever registers again gets an invitation to it, which makes the resource.
+        more: dict[str, Any] = {
+            "password": hashed,
+            "credentials_changed_at": now(),
+            "resource": _resource(wanted),
+        }
         if wanted.application is not None:
             more["application"] = wanted.application.as_row()
             more["verification"] = {"state": "applied", "decisions": [], "since": now()}
@@ -131,9 +136,13 @@ class Registrar:
             await run_in_threadpool(parts.accounts.remove_unproven, row["_id"])
             await run_in_threadpool(parts.tickets.put_back, VERIFY, token, data, parts.rules.verification_lasts)
             raise
-        state = "pending" if wanted.role == "practitioner" else "active"
         done = await run_in_threadpool(
-            parts.accounts.change, row["_id"], {"fhir_user": reference, "state": state}, where={"state": "unverified"}
+            lambda: parts.accounts.change(
+                row["_id"],
+                {"fhir_user": reference, "state": _state_of(row)},
+                where={"state": "unverified"},
+                unset=("resource",),
+            )
         )
         if done is None:
             raise LinkError
@@ -265,7 +274,12 @@ class Registrar:
         done = await run_in_threadpool(
             lambda: parts.accounts.change(
                 row["_id"],
-                {"password": hashed, "state": "active", "fhir_user": fhir_user, "credentials_changed_at": now()},
+                {
+                    "password": hashed,
+                    "state": _state_of(row),
+                    "fhir_user": fhir_user,
+                    "credentials_changed_at": now(),
+                },
                 where={"state": "unverified"},
                 unset=("resource",),
             )
@@ -284,6 +298,11 @@ class Registrar:
             await self._parts.note("account", "mail not sent", visit, outcome=FAILED, account_id=account_id)
             return False
         return True
+
+
+def _state_of(row: Row) -> AccountState:
+    """What an account becomes when its address is proven: doctors who apply must be verified first."""
+    return "pending" if "verification" in row else "active"
 
 
 def _registration(data: dict[str, Any]) -> Registration:

@@ -89,6 +89,10 @@ class Verification:
             )
         )
         if changed is None:
+            current = await run_in_threadpool(parts.accounts.row, account_id)
+            if reached != state and current is not None:
+                # What we have made of the Practitioner is undone, unless it is what was decided.
+                await self._set_active(current, current["verification"]["state"] == "verified")
             raise DecisionError("Somebody else has just decided: look again.")
         await parts.note(
             "account",

@@ -87,6 +87,7 @@ class AccountPages:
     async def _page(self, request: Request, session: Session, *, status: int = 200, error: str = "") -> Response:
         account, parts = session.account, self._parts
         row = await run_in_threadpool(parts.accounts.row, account.id) or {}
+        linked = {link["provider"] for link in row.get("outside", ())}
         own = account.fhir_user if account.role == "patient" else None
         return self._pages.show(
             request,
@@ -101,7 +102,9 @@ class AccountPages:
             passkeys=await self._passkeys.of(account.id),
             passkeys_here=request.url.hostname == self._passkeys.host,
             outside=[{**link, "name": self._provider_name(link["provider"])} for link in row.get("outside", ())],
-            providers=list(self._outside.providers.values()),
+            providers=[provider for provider in self._outside.providers.values() if provider.id not in linked],
+            # Linking leads on to the provider.
+            form_action=None if self._outside.providers else "'self'",
             sessions=[
                 {"id": s.id, "agent": agent_of(s.agent), "address": s.address, "since": s.since, "seen": s.seen_at}
                 for s in await run_in_threadpool(parts.sessions.open_of, account.id)

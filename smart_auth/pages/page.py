@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from fhir_server.model.errors import FhirError
 from smart_auth.model import Session
 from smart_auth.parts import Parts, Visit
 from smart_auth.registration import LinkError
@@ -250,6 +251,13 @@ class Pages:
                 )
             except PageError as error:
                 return self.problem(request, error.status, error.title, error.text)
+            except FhirError as error:
+                return self.problem(
+                    request,
+                    error.status,
+                    "That did not work",
+                    "The record could not be changed. Try again in a moment.",
+                )
 
         return Route(path, endpoint, methods=list(methods) or ["GET"])
 

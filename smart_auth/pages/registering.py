@@ -115,14 +115,6 @@ class RegistrationPages:
             row = await self._registrar.verify(token, fields["password"], self._pages.visit(request))
         except FhirError as error:
             raise PageError(422, "That did not work", REFUSED_RESOURCE) from error
-        if row["state"] == "pending":
-            return self._pages.show(
-                request,
-                "message.html",
-                title="Your application has arrived",
-                text="We look at it and write to you. Until then you cannot sign in.",
-                link=None,
-            )
         return await self._signed_in(request, row)
 
     # --- the link of an invitation ------------------------------------------------------------------------------
@@ -145,6 +137,14 @@ class RegistrationPages:
 
     async def _signed_in(self, request: Request, row: Row) -> Response:
         """Whoever has just proven the address and chosen the password need not type it again."""
+        if row["state"] == "pending":
+            return self._pages.show(
+                request,
+                "message.html",
+                title="Your application has arrived",
+                text="We look at it and write to you. Until then you cannot sign in.",
+                link=None,
+            )
         reached = await self._sign_in.proceed(
             row, ("pwd",), self._pages.visit(request), old_secret=self._pages.parts.sessions.secret_of(request)
         )

@@ -205,7 +205,7 @@ class Site:
         return row
 
     def mails(self, to: str) -> list[Row]:
-        return [row for row in self.store.rows("mails").find({"to": to}).sort([("sent_at", 1), ("_id", 1)])]
+        return list(self.store.rows("mails").find({"to": to}).sort([("sent_at", 1), ("_id", 1)]))
 
     def link(self, to: str) -> str:
         """The path of the link in the latest mail to somebody."""

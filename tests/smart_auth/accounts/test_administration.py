@@ -183,7 +183,9 @@ def test_a_field_that_is_not_possible_is_named(site: Any, admin: Any, fields: di
     assert site.mails("sam@example.org") == []
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"email": 1}', b'{"password": "x"}', b'{"patients": [1]}', b"[" * 9999])
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"email": 1}', b'{"password": "x"}', b'{"patients": [1]}', b"[" * 9999]
+)
 def test_a_body_of_another_shape_is_refused(site: Any, admin: Any, body: bytes) -> None:
     headers = {"X-CSRF-Token": admin.csrf}
     answer = admin.client.post(BASE, content=body, headers=headers)

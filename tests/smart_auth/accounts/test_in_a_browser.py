@@ -16,7 +16,9 @@ import uvicorn
 from smart_auth.accounts import now
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
 
 ACCOUNT = re.compile(r"^http://localhost:\d+/auth/account$")
 PASSWORD = "tangerine gravel kazoo"
@@ -190,9 +192,7 @@ def test_the_same_device_is_not_registered_twice_and_another_is(served: Any, per
 def test_a_device_that_does_not_know_who_holds_it_is_not_enough(served: Any, person: Person) -> None:
     served.account()
     person.sign_in()
-    person.cdp.send(
-        "WebAuthn.setUserVerified", {"authenticatorId": person.device, "isUserVerified": False}
-    )
+    person.cdp.send("WebAuthn.setUserVerified", {"authenticatorId": person.device, "isUserVerified": False})
     person.add_passkey("One")
     person.page.get_by_text("The passkey was not used.").wait_for()
     assert served.store.rows("passkeys").count_documents({}) == 0

@@ -32,7 +32,7 @@ class Inbox:
     def __init__(self) -> None:
         self.taken: list[tuple[str, list[str], Message]] = []
 
-    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:  # noqa: N802  (aiosmtpd's name)
+    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:
         self.taken.append((envelope.mail_from, envelope.rcpt_tos, email.message_from_bytes(envelope.content)))
         return "250 OK"
 
@@ -154,8 +154,6 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     )
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return folder / "certificate.pem", folder / "key.pem"

@@ -97,9 +97,7 @@ class OpenIdProvider:
         claims = {name: value for name, value in claims.items() if value is not None}
         key = self.signs_with or self.key
         header = {"alg": "ES256" if isinstance(key, ECKey) else "RS256", "kid": key.kid}
-        return JSONResponse(
-            {"access_token": "x", "token_type": "Bearer", "id_token": jwt.encode(header, claims, key)}
-        )
+        return JSONResponse({"access_token": "x", "token_type": "Bearer", "id_token": jwt.encode(header, claims, key)})
 
 
 @pytest.fixture
@@ -135,9 +133,7 @@ def sign_in(site: Any, provider: OpenIdProvider, browser: Any, next_path: str = 
 
 def link(site: Any, provider: OpenIdProvider, browser: Any) -> httpx.Response:
     browser.get("/auth/account")
-    start = browser.client.post(
-        "/auth/outside/health/link", data={"csrf": browser.csrf}, follow_redirects=False
-    )
+    start = browser.client.post("/auth/outside/health/link", data={"csrf": browser.csrf}, follow_redirects=False)
     return there_and_back(site, provider, browser, start)
 
 

@@ -1,4 +1,4 @@
-"""How accounts come to be: patients, doctors, staff, proxies; and that a form tells nobody which addresses are known."""
+"""How accounts come to be, for patients, doctors, staff and proxies; a form tells nobody which addresses are known."""
 
 from __future__ import annotations
 
@@ -89,9 +89,7 @@ def test_two_who_follow_a_link_at_once_make_one_account(site: Any, browser: Any)
 
     async def both() -> list[Any]:
         verify = site.side.registrar.verify
-        return await asyncio.gather(
-            *(verify(token, PASSWORD, Visit()) for _ in range(2)), return_exceptions=True
-        )
+        return await asyncio.gather(*(verify(token, PASSWORD, Visit()) for _ in range(2)), return_exceptions=True)
 
     outcomes = site.loop.run(both())
     assert sorted(isinstance(outcome, LinkError) for outcome in outcomes) == [False, True]
@@ -125,7 +123,13 @@ def test_what_a_form_leads_to_happens_after_its_answer(site: Any) -> None:
     browser = site.browser()
     browser.get("/auth/register")
     seen: list[int] = []
-    request = {"type": "http", "method": "POST", "path": "/auth/register", "query_string": b"", "client": ("1.1.1.1", 1)}
+    request = {
+        "type": "http",
+        "method": "POST",
+        "path": "/auth/register",
+        "query_string": b"",
+        "client": ("1.1.1.1", 1),
+    }
     cookie = f"hs-csrf={browser.client.cookies['hs-csrf']}".encode()
     headers = [(b"content-type", b"application/x-www-form-urlencoded"), (b"cookie", cookie)]
     body = "&".join(f"{name}={value}" for name, value in {**PERSON, "csrf": browser.csrf}.items()).encode()
@@ -149,9 +153,7 @@ def test_nobody_floods_a_mailbox(site: Any) -> None:
 
 
 def test_one_address_cannot_make_the_server_send_mails_without_end(site: Any, browser: Any) -> None:
-    statuses = [
-        register(browser, **{**PERSON, "email": f"p{n}@example.org"}).status_code for n in range(21)
-    ]
+    statuses = [register(browser, **{**PERSON, "email": f"p{n}@example.org"}).status_code for n in range(21)]
     assert statuses == [200] * 20 + [429]
 
 
@@ -214,6 +216,49 @@ def test_a_record_that_is_refused_leaves_the_link_good(site: Any, browser: Any) 
     assert follow(browser, site.link("ida@example.org")).url.path == "/auth/account"
 
 
+@pytest.mark.parametrize("who", ["patient", "doctor"])
+def test_a_registration_that_ended_half_way_is_finished_by_registering_again(site: Any, who: str) -> None:
+    """The server may end between the account and its record."""
+    path, fields = ("/auth/apply", DOCTOR) if who == "doctor" else ("/auth/register", PERSON)
+    register(site.browser(), path, **fields)
+    token = site.link(fields["email"]).partition("=")[2]
+
+    async def ended(*_: Any) -> str:
+        raise SystemError("the machine went down")
+
+    create, site.records.create = site.records.create, ended
+    with pytest.raises(SystemError):
+        site.loop.run(site.side.registrar.verify(token, PASSWORD, Visit()))
+    site.records.create = create
+    assert site.row(fields["email"])["state"] == "unverified"
+    assert site.browser().sign_in(fields["email"]).status_code == 403
+    browser = site.browser()
+    register(browser, path, **fields)
+    follow(browser, site.link(fields["email"]))
+    row = site.row(fields["email"])
+    assert row["state"] == ("pending" if who == "doctor" else "active")
+    assert list(site.records.kept) == [row["fhir_user"]]
+    assert "resource" not in row
+
+
+def test_of_two_who_decide_at_once_the_practitioner_follows_the_one_that_counts(site: Any) -> None:
+    account_id = apply(site)
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(
+            *(
+                site.side.verification.decide(account_id, decision, by=f"admin-{decision}", visit=Visit())
+                for decision in ("approve", "reject")
+            ),
+            return_exceptions=True,
+        )
+
+    site.loop.run(both())
+    row = site.row("dora@example.org")
+    assert len(row["verification"]["decisions"]) == 1
+    assert site.records.kept[row["fhir_user"]]["active"] is (row["verification"]["state"] == "verified")
+
+
 def test_registration_can_be_switched_off(make_site: Any) -> None:
     site = make_site(rules=AccountRules(self_registration=False, applications=False))
     browser = site.browser()
@@ -245,7 +290,11 @@ def test_a_doctor_applies_and_gets_in_only_when_verified(site: Any) -> None:
     practitioner = site.records.kept[row["fhir_user"]]
     assert practitioner["active"] is False
     assert practitioner["qualification"] == [
-        {"identifier": [{"value": "L-4711"}], "code": {"text": "Cardiology"}, "issuer": {"display": "Board of Medicine"}}
+        {
+            "identifier": [{"value": "L-4711"}],
+            "code": {"text": "Cardiology"},
+            "issuer": {"display": "Board of Medicine"},
+        }
     ]
     assert site.browser().sign_in("dora@example.org").status_code == 403
     assert decide(site, account_id, "approve", "admin-1").state == "active"
@@ -269,10 +318,7 @@ def test_two_who_approve_at_once_count_as_two_or_one_must_look_again(make_site: 
 
     async def both() -> list[Any]:
         return await asyncio.gather(
-            *(
-                site.side.verification.decide(account_id, "approve", by=f"admin-{n}", visit=Visit())
-                for n in range(2)
-            ),
+            *(site.side.verification.decide(account_id, "approve", by=f"admin-{n}", visit=Visit()) for n in range(2)),
             return_exceptions=True,
         )
 
