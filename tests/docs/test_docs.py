@@ -88,7 +88,14 @@ def options() -> dict[str, set[str]]:
     group = typer.main.get_command(app)
     known = {"-h", "--help"}
     return {
-        name: known | {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+        # Of a group such as `user`: the options of all its commands.
+        name: known
+        | {
+            option
+            for each in (command, *getattr(command, "commands", {}).values())
+            for p in each.params
+            for option in (*p.opts, *p.secondary_opts)
+        }
         for name, command in group.commands.items()  # type: ignore[attr-defined]
     }
 
