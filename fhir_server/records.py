@@ -16,7 +16,7 @@ from fhir_server.model.access import Identity
 from fhir_server.model.clock import new_id
 from fhir_server.model.dates import interval_of
 from fhir_server.model.errors import InvalidError
-from fhir_server.repository.repository import Change
+from fhir_server.repository.repository import Change, Repository
 from smart_auth.ports import EncounterCard, PatientCard
 
 Json = dict[str, Any]
@@ -25,14 +25,58 @@ Entered = Callable[[Identity], Awaitable[Context]]
 _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?)?")
 
 
-class FhirRecords:
+class RepositoryRecords:
+    """Reads and writes single resources, whole and validated."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    async def read(self, reference: str) -> dict[str, Any] | None:
+        """A resource, whoever asks; None when it is not there, or was deleted."""
+        resource_type, _, resource_id = reference.partition("/")
+        version = await self._repository.current(resource_type, resource_id)
+        if version is None or version.body is None:
+            return None
+        resource: dict[str, Any] = codec.decode(version.body)
+        return resource
+
+    async def create(self, resource: dict[str, Any], agent: str) -> str:
+        """Create a resource; its reference.
+
+        Raises:
+            FhirError: it is not valid.
+        """
+        change = Change("POST", resource["resourceType"], new_id(), resource, fresh=True)
+        version = (await self._repository.commit(change)).version
+        return f"{version.type}/{version.id}"
+
+    async def update(self, resource: dict[str, Any], agent: str) -> None:
+        """Make a new version of a resource that was read.
+
+        Raises:
+            VersionConflictError: 409; it was changed since it was read.
+            FhirError: it is not valid.
+        """
+        read = resource.get("meta", {}).get("versionId")
+        await self._repository.commit(
+            Change(
+                "PUT",
+                resource["resourceType"],
+                resource["id"],
+                resource,
+                if_match=int(read) if read else None,
+            )
+        )
+
+
+class FhirRecords(RepositoryRecords):
     """The resources behind accounts and launches.
 
     `entered` gives the server as a user sees it; `server` sees everything, for the accounts' own resources.
     """
 
     def __init__(self, server: Context, entered: Entered) -> None:
-        self._server = server
+        super().__init__(server.repository)
         self._entered = entered
 
     async def patients(self, identity: Identity, text: str, limit: int) -> list[PatientCard]:
@@ -65,35 +109,12 @@ class FhirRecords:
         found = await self._found(context, "Encounter", [("subject", patient), ("_sort", "-date")], limit)
         return [encounter_of(resource) for resource in found]
 
-    async def read(self, reference: str) -> Json | None:
-        """A resource, whoever asks."""
-        return await self._read(self._server, reference)
-
     async def _read(self, context: Context, reference: str) -> Json | None:
         resource_type, _, resource_id = reference.partition("/")
         if not context.registry.is_resource_type(resource_type) or not resource_id:
             return None
         version = await context.repository.current(resource_type, resource_id)
         return codec.decode(version.body) if version is not None and version.body is not None else None
-
-    async def create(self, resource: Json, agent: str) -> str:
-        """Create a resource on behalf of an account; its reference.
-
-        Raises:
-            FhirError: it is not valid.
-        """
-        resource_type = resource["resourceType"]
-        change = Change("POST", resource_type, new_id(), resource, fresh=True)
-        committed = await self._server.repository.commit(change)
-        return f"{resource_type}/{committed.version.id}"
-
-    async def update(self, resource: Json, agent: str) -> None:
-        """Make a new version of a resource, which carries its id.
-
-        Raises:
-            FhirError: it is not valid.
-        """
-        await self._server.repository.commit(Change("PUT", resource["resourceType"], resource["id"], resource))
 
 
 def escaped(text: str) -> str:

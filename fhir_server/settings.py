@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fhir_server.model.access import Role
 
 PREFIX = "HEALTHSPHERE_"
 
@@ -142,10 +144,49 @@ class Settings(BaseSettings):
         description="File with the key that encrypts stored secrets, made at the first start; back it up apart from "
         "the database. Empty: `vault-key` in the data folder.",
     )
+    self_registration: Literal["on", "off"] = Field("on", description="Whether patients may register by themselves.")
+    doctor_applications: Literal["on", "off"] = Field("on", description="Whether doctors may apply for an account.")
+    doctor_approvals: int = Field(
+        1, ge=1, le=5, description="How many administrators must verify a doctor before the account is active."
+    )
+    second_factor_roles: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("administrator",),
+        description="Roles that may not sign in with a password alone, separated by commas; `none` is none.",
+    )
+    session_idle_minutes: int = Field(
+        60, ge=1, le=1440, description="Minutes without use after which somebody is signed out."
+    )
+    session_hours: int = Field(12, ge=1, le=168, description="Hours after which somebody is signed out in any case.")
+    smtp_host: str = Field(
+        "", description="SMTP server for mails. Empty: mails are kept for administrators to read at `/auth/admin/mail`."
+    )
+    smtp_port: int = Field(587, ge=1, le=65535, description="Port of the SMTP server.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How mails are encrypted on their way to the SMTP server."
+    )
+    smtp_user: str = Field("", description="User at the SMTP server; empty for none.")
+    smtp_password: SecretStr | None = Field(None, description="Password at the SMTP server.")
+    mail_from: str = Field(
+        "HealthSphere <no-reply@localhost.localdomain>", min_length=3, description="Sender of mails."
+    )
+    openid_providers_file: Path = Field(
+        Path(),
+        description="JSON file with outside OpenID providers by which people may sign in (see accounts). Empty: none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="Form of the log lines; `auto` is `console` on a terminal and `json` elsewhere."
     )
+
+    @field_validator("second_factor_roles", mode="before")
+    @classmethod
+    def _roles(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        roles = tuple(part.strip() for part in value.split(",") if part.strip() not in ("", "none"))
+        if unknown := [role for role in roles if role not in get_args(Role)]:
+            raise ValueError(f"{unknown[0]!r} is no role: it is one of {', '.join(get_args(Role))}")
+        return roles
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -5,8 +5,10 @@ All are called from the event loop.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
 
 from starlette.requests import Request
 
@@ -35,17 +37,8 @@ class EncounterCard:
     status: str = ""
 
 
-class Records(Protocol):
-    """The FHIR resources that accounts and launches are about."""
-
-    async def patients(self, identity: Identity, text: str, limit: int) -> list[PatientCard]:
-        """Patients whom this user may see and whose name, identifier or birth date begins with the text."""
-
-    async def patient(self, identity: Identity, reference: str) -> PatientCard | None:
-        """One patient; None when there is none whom this user may see."""
-
-    async def encounters(self, identity: Identity, patient: str, limit: int) -> list[EncounterCard]:
-        """The patient's encounters that this user may see, the latest first."""
+class Resources(Protocol):
+    """Single FHIR resources, for the server's own purposes: an account is made with its resource."""
 
     async def read(self, reference: str) -> dict[str, Any] | None:
         """A resource, whoever asks."""
@@ -59,6 +52,19 @@ class Records(Protocol):
 
     async def update(self, resource: dict[str, Any], agent: str) -> None:
         """Make a new version of a resource."""
+
+
+class Records(Resources, Protocol):
+    """The FHIR resources that accounts and launches are about."""
+
+    async def patients(self, identity: Identity, text: str, limit: int) -> list[PatientCard]:
+        """Patients whom this user may see and whose name, identifier or birth date begins with the text."""
+
+    async def patient(self, identity: Identity, reference: str) -> PatientCard | None:
+        """One patient; None when there is none whom this user may see."""
+
+    async def encounters(self, identity: Identity, patient: str, limit: int) -> list[EncounterCard]:
+        """The patient's encounters that this user may see, the latest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,31 @@ class Mail(Protocol):
     """
 
     async def send(self, to: str, subject: str, text: str, html: str = "") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedApp:
+    """One app that somebody has let in, as their account page lists it."""
+
+    grant_id: str
+    name: str
+    scope: str
+    since: datetime | None = None
+    last_used: datetime | None = None
+
+
+class ConnectedApps(Protocol):
+    """What a person has allowed to apps: filled from the authorizations, shown on the account page."""
+
+    async def of(self, account_id: str) -> list[ConnectedApp]: ...
+
+    async def revoke(self, account_id: str, grant_id: str) -> None:
+        """End one of this account's authorizations; another account's is left alone."""
+
+
+#: Told the id of an account whose password, address or second factor was changed, or which was disabled: ends
+#: everything that the account has allowed so far, refresh tokens and access tokens, too.
+CredentialsChanged: TypeAlias = Callable[[str], Awaitable[None]]
 
 
 class Sessions(Protocol):

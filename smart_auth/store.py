@@ -12,12 +12,33 @@ from typing import Any
 
 from pymongo import IndexModel, MongoClient
 from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 PREFIX = "auth_"
 
 Row = dict[str, Any]
+
+#: A unique index has such a row already.
+Duplicate = DuplicateKeyError
+
+
+def index_on(
+    *fields: str, unique: bool = False, expires: bool = False, where: Row | None = None, descending: bool = False
+) -> IndexModel:
+    """An index, for `AuthStore.ensure`; modules of rows need not know the driver.
+
+    Args:
+        expires: rows go when the moment in the field has passed (within about a minute: check it, too)
+        where: only rows that meet this are in the index
+    """
+    options: dict[str, Any] = {"unique": unique}
+    if expires:
+        options["expireAfterSeconds"] = 0
+    if where is not None:
+        options["partialFilterExpression"] = where
+    return IndexModel([(field, -1 if descending else 1) for field in fields], **options)
 
 
 class AuthStore:

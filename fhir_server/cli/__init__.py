@@ -1,4 +1,4 @@
-"""The command line `healthsphere`: serve, load, examples, reindex, client, token, keys, config, version."""
+"""The command line `healthsphere`: serve, load, examples, reindex, client, token, keys, user, config, version."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fhir_server.cli.load import load
 from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
 from fhir_server.cli.token import token
+from fhir_server.cli.user import user
 from fhir_server.cli.version import version
 
 app = typer.Typer(
@@ -23,5 +24,5 @@ app = typer.Typer(
 )
 for command in (serve, load, examples, reindex, token, config, version):
     app.command()(command)
-for group in (client, keys):
+for group in (client, keys, user):
     app.add_typer(group)
