@@ -253,8 +253,8 @@ def _glass_of(row: Json) -> Glass:
 def review_of(glass: Glass) -> Json:
     """The task of who looks after privacy: to look at what was done with the record.
 
-    It carries no mark of an organization, and names the user as input and not as requester: so neither the user nor the
-    user's colleagues can see or close it.
+    It carries no mark of an organization, is `for` nobody (the patient is its focus), and names the user as input, not
+    as requester: so neither the user nor the user's colleagues, whose patient this may be, can see or close it.
     """
     task: Json = {
         "resourceType": "Task",
@@ -266,7 +266,7 @@ def review_of(glass: Glass) -> Json:
             "text": "Review a broken glass",
         },
         "description": glass.reason,
-        "for": {"reference": glass.patient},
+        "focus": {"reference": glass.patient},
         "executionPeriod": {"start": instant_of(glass.started_us), "end": instant_of(glass.ends_us)},
         "authoredOn": instant_of(glass.started_us),
         "performerType": [

@@ -9,18 +9,28 @@ from typing import Any
 
 import pytest
 
+from fhir_server.access.compiled import Compiler
+from fhir_server.access.entrance import Entrance
 from fhir_server.app import definitions_of, indexer_of, store_of
-from fhir_server.model.access import AccessPolicy, Grant, Identity, Scope, Verb
+from fhir_server.interactions.context import Context, Limits
+from fhir_server.interactions.operations import OPERATIONS
+from fhir_server.interactions.table import TABLE, dispatch
+from fhir_server.jobs.jobs import JOBS, Jobs
+from fhir_server.model import codec
+from fhir_server.model.access import AccessPolicy, Caller, Grant, Identity, Scope, Verb
 from fhir_server.model.clock import new_id
+from fhir_server.model.errors import FhirError
+from fhir_server.model.exchange import Request
 from fhir_server.policies.glass import BreakGlass, Glass
 from fhir_server.policies.policies import Policies
 from fhir_server.policies.roles import load_roles
 from fhir_server.repository.changes import Change
+from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.search.compartment import membership
-from fhir_server.search.compile import condition_of, filter_of
+from fhir_server.search.compile import all_of, condition_of, filter_of
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
 from fhir_server.validation import Validator
@@ -55,16 +65,17 @@ class World:
         self.client = server.client
         self.trail = Trail()
         self._base_permits = base_permits
-        self.policies, self.glass, self.store = server.run(self._built())
+        server.run(self._build())
 
-    async def _built(self) -> tuple[Policies, BreakGlass, Any]:
+    async def _build(self) -> None:
         settings = self.server.settings
         known = definitions_of(settings)
+        indexer = indexer_of(settings, known)
         store, self._close = store_of(settings, known)
         await store.open()
         repository = Repository(
             store,
-            indexer_of(settings, known),
+            indexer,
             Validator(registry(), terminology()),
             Integrity(store, known, BASE_URL, enforced=False),
         )
@@ -73,20 +84,39 @@ class World:
             change = Change("POST", resource["resourceType"], new_id(), resource, fresh=True)
             return (await repository.commit(change)).version.id
 
-        self._searcher = Searcher(store, known, terminology(), BASE_URL)
-        glass = BreakGlass(store, create, self.trail, most_minutes=60)
-        policies = Policies(
-            store,
-            self._searcher,
-            known,
+        searcher = Searcher(store, known, terminology(), BASE_URL)
+        self.store = store
+        self.glass = BreakGlass(store, create, self.trail, most_minutes=60)
+        self.policies = self.process(self.glass, searcher)
+        await self.policies.open()
+        self.compiler = Compiler(known, terminology(), BASE_URL, searcher.held_value_set)
+        self._entrance = Entrance(store, self.compiler, indexer, BASE_URL)
+        definitions = Definitions(store, known, indexer)
+        self._context = Context(
+            registry=known,
+            repository=repository,
+            searcher=searcher,
+            limits=Limits(),
+            table=TABLE,
+            operations=OPERATIONS,
+            dispatch=dispatch,
+            definitions=definitions,
+            jobs=Jobs(store.rows(JOBS)),
+            break_glass=self.glass,
+        )
+
+    def process(self, glass: BreakGlass, searcher: Searcher | None = None) -> Policies:
+        """Policies as a process of the server makes them."""
+        return Policies(
+            self.store,
+            searcher or Searcher(self.store, registry(), terminology(), BASE_URL),
+            registry(),
             terminology(),
-            load_roles(known),
+            load_roles(registry()),
             glass,
             base_url=BASE_URL,
             base_permits=self._base_permits,
         )
-        await policies.open()
-        return policies, glass, store
 
     def close(self) -> None:
         self.server.run(self._close())
@@ -111,6 +141,31 @@ class World:
         self.policies.noticed("Consent", "")
         self.policies.noticed("Patient", "me")
 
+    # --- what somebody does -----------------------------------------------------------------------------------------
+
+    def call(self, identity: Identity, method: str, address: str, body: Any = None) -> tuple[int, Any]:
+        """The status and the resource that somebody gets, as over HTTP."""
+
+        async def answered() -> tuple[int, Any]:
+            policy = await self.policies.of(identity)
+            path, _, query = address.partition("?")
+            request = Request(
+                method,
+                tuple(path.split("/")),
+                query,
+                body=b"" if body is None else codec.encode(body),
+                content_type="application/fhir+json",
+                base_url=BASE_URL,
+            )
+            context = self._context.under(Caller(identity, policy), self._entrance.store_for(policy))
+            try:
+                answer = await dispatch(context, request)
+            except FhirError as error:
+                return error.status, error.outcome()
+            return answer.status, codec.decode(answer.body) if answer.body else None
+
+        return self.server.run(answered())
+
     # --- what a policy means ----------------------------------------------------------------------------------------
 
     def policy(self, identity: Identity) -> AccessPolicy:
@@ -122,9 +177,15 @@ class World:
         return self.server.run(self._found(policy, resource_type, verb))
 
     async def _found(self, policy: AccessPolicy, resource_type: str, verb: Verb) -> set[str]:
-        wanted = filter_for(policy, resource_type, verb)
-        rows = await self.store.find(resource_type, wanted, sort=[], limit=10_000, fields={"_id": 1})
-        return {f"{resource_type}/{row['_id']}" for row in rows}
+        """By the plain reading here, which must be what the guard of the server makes of it."""
+        plain = filter_for(policy, resource_type, verb)
+        guarded = all_of([{"d": None}, await self.compiler.filter_of(policy, resource_type, verb)])
+        found = []
+        for wanted in (plain, guarded):
+            rows = await self.store.find(resource_type, wanted, sort=[], limit=10_000, fields={"_id": 1})
+            found.append({f"{resource_type}/{row['_id']}" for row in rows})
+        assert found[0] == found[1], "the guard reads this policy in another way"
+        return found[0]
 
 
 def filter_for(policy: AccessPolicy, resource_type: str, verb: Verb) -> dict[str, Any]:
@@ -185,4 +246,4 @@ def strict_world(make_server: Callable[..., InProcessServer]) -> Iterator[World]
 
 def somebody(role: Any, user: str | None = None, organization: str | None = None, **more: Any) -> Identity:
     given = {"scopes": EVERYTHING, **more}
-    return Identity("me", "app", role, fhir_user=user, organization=organization, **given)
+    return Identity(given.pop("subject", "me"), "app", role, fhir_user=user, organization=organization, **given)
