@@ -15,7 +15,7 @@ from fhir_server.model.access import ANY_TYPE, verbs_of
 from fhir_server.model.clock import instant_of
 from fhir_server.model.dates import OPEN_END_US, OPEN_START_US, Interval
 from fhir_server.policies.consents.provision import Provision
-from fhir_server.policies.reach import Reach
+from fhir_server.policies.reach import Reach, portions_of
 from fhir_server.repository.compartment import CARE_DATES
 from fhir_server.search.charts import CHARTS
 from fhir_server.search.parameters import table_of
@@ -206,16 +206,22 @@ class Boxes:
         if not rule.data:
             return ALL
         parts: list[_Part] = []
+        by_code: dict[str, list[str]] = {}
         for meaning, target in sorted(rule.data):
             kind, _, target_id = target.partition("/")
             if meaning == "authoredby":
-                codes = self._references(name, kind) if wide else AUTHOR_PARAMETERS
-                parts += [_Part(((code, target),)) for code in codes if self._refers(name, code, kind)]
+                if name not in STANDING:
+                    codes = self._references(name, kind) if wide else AUTHOR_PARAMETERS
+                    for code in (c for c in codes if self._refers(name, c, kind)):
+                        by_code.setdefault(code, []).append(target)
                 continue
             if kind == name:
                 parts.append(_Part(ids=frozenset({target_id})))
             if meaning != "instance":
-                parts += [_Part(((code, target),)) for code in self._references(name, kind)]
+                for code in self._references(name, kind):
+                    by_code.setdefault(code, []).append(target)
+        for code, targets in by_code.items():
+            parts += [_Part(((code, portion),)) for portion in portions_of(targets)]
         return parts
 
     def _references(self, name: str, kind: str) -> Iterable[str]:
@@ -228,6 +234,7 @@ class Boxes:
             parameter is not None
             and parameter.type == "reference"
             and not parameter.canonical
+            and parameter.within is None  # a wider one finds the same
             and kind in parameter.targets
         )
 

@@ -23,8 +23,9 @@ from profiles.terminology import Terminology
 
 ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 
-#: Boxes of one rule; what would need more is hidden whole, and opens nothing.
-MOST = 400
+#: Boxes of one rule, and pairs of them that are looked at; what would need more is hidden whole, and opens nothing.
+MOST = 2000
+MOST_PAIRS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,10 @@ class Decisions:
 
 def _both(some: Iterable[Box], others: Iterable[Box]) -> tuple[Box, ...]:
     """What is in one of the first and in one of the second."""
-    second = tuple(others)
-    return _bounded(both for one in some for other in second if (both := meet(one, other)) is not None)
+    first, second = tuple(some), tuple(others)
+    if len(first) * len(second) > MOST_PAIRS:
+        raise TooIntricateError
+    return _bounded(both for one in first for other in second if (both := meet(one, other)) is not None)
 
 
 def _bounded(boxes: Iterable[Box]) -> tuple[Box, ...]:

@@ -25,8 +25,9 @@ AUTHORS = frozenset({"AUT", "AUTHOR"})
 #: What a base policy says by itself.
 POLICIES: dict[str, bool] = {"OPTIN": True, "OPTOUT": False}
 
-#: How deep rules may stand within rules; what is deeper denies.
+#: How deep rules may stand within rules, and how many of them; more than that says "no" to all.
 DEEPEST = 12
+MOST = 300
 
 Meaning = Literal["instance", "related", "dependents", "authoredby"]
 
@@ -87,15 +88,25 @@ def provision_of(consent: Json, base_url: str, *, base_permits: bool) -> tuple[s
     row = consent.get("provision")
     if row is None:
         return (patient, Provision(stands)) if policy or "policyRule" in consent else None
+    if _count(row) > MOST:
+        return patient, Provision(permits=False)
     rule = _read(row, base_url, otherwise=stands)
     if policy and "type" in row:
         rule = Provision(stands, rule.period, unsure=rule.period is None and "period" in row, exceptions=(rule,))
     return patient, rule
 
 
-def _read(row: Json, base_url: str, *, otherwise: bool, depth: int = 0) -> Provision:
-    if depth > DEEPEST:
-        return Provision(permits=False)
+def _count(row: Json) -> int:
+    """How many rules there are; counted no further than need be."""
+    waiting, found = [(row, 0)], 0
+    while waiting and found <= MOST:
+        one, depth = waiting.pop()
+        found += 1 if depth <= DEEPEST else MOST
+        waiting += [(inner, depth + 1) for inner in one.get("provision", ())]
+    return found
+
+
+def _read(row: Json, base_url: str, *, otherwise: bool) -> Provision:
     recipients, authors, unsure = _actors(row.get("actor", ()), base_url)
     data = {(entry.get("meaning"), _local(entry.get("reference"), base_url)) for entry in row.get("data", ())}
     known = frozenset((meaning, target) for meaning, target in data if target is not None)
@@ -117,9 +128,7 @@ def _read(row: Json, base_url: str, *, otherwise: bool, depth: int = 0) -> Provi
         data_period=data_period,
         data=frozenset({*known, *(("authoredby", author) for author in authors)}),
         # Its type is required there: without one, it denies.
-        exceptions=tuple(
-            _read(inner, base_url, otherwise=False, depth=depth + 1) for inner in row.get("provision", ())
-        ),
+        exceptions=tuple(_read(inner, base_url, otherwise=False) for inner in row.get("provision", ())),
     )
 
 
