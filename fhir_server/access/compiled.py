@@ -73,7 +73,7 @@ class Compiler:
             if not grant.covers(resource_type, verb):
                 continue
             try:
-                condition = await self._of_grant(grant, resource_type)
+                condition = await self._of_grant(grant, resource_type, verb)
             except FhirError as error:
                 log.warning("grant left out", resource_type=resource_type, reason=str(error))
                 continue
@@ -90,7 +90,7 @@ class Compiler:
             if not grant.covers(resource_type, verb):
                 continue
             try:
-                condition = await self._of_grant(grant, resource_type)
+                condition = await self._of_grant(grant, resource_type, verb)
             except FhirError as error:
                 log.error("denial taken as wide as its type", resource_type=resource_type, reason=str(error))
                 return ANYTHING
@@ -100,7 +100,7 @@ class Compiler:
                 found.append(condition)
         return either(found) if found else NOTHING
 
-    async def _of_grant(self, grant: Grant, resource_type: str) -> Filter:
+    async def _of_grant(self, grant: Grant, resource_type: str, verb: Verb) -> Filter:
         if not grant.limited:
             return ANYTHING
         conditions: list[Filter] = []
@@ -112,7 +112,14 @@ class Compiler:
             return NOTHING
         if grant.criteria:
             conditions.append(await self._of_criteria(grant.criteria, resource_type))
-        return all_of(conditions)
+        if grant.unless:
+            # An exception that cannot be compiled is left out, as a grant is: the denial is then wider.
+            excepted = await self._of_layer(grant.unless, resource_type, verb)
+            if excepted is ANYTHING:
+                return NOTHING
+            if excepted is not NOTHING:
+                conditions.append({"$nor": [excepted]})
+        return all_of(conditions) if conditions else ANYTHING
 
     def _of_compartments(self, references: frozenset[str], resource_type: str) -> Filter:
         """In the compartment of one of some resources, which may be many: one list for each way into it."""

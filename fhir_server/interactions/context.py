@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fhir_server.interactions.registration import Handler, Interaction, Operation
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.model.access import NOBODY, Caller
+from fhir_server.policies.glass import BreakGlass
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
@@ -31,7 +32,8 @@ class Context:
     """The server as interactions see it.
 
     `caller` is who asks, and all that is reached from here is held to what they may see and change; `unguarded` is the
-    server without that, for operations that say so (`Operation.elevated`), None where nothing is limited.
+    server without that, for operations that say so (`Operation.elevated`), None where nothing is limited. `break_glass`
+    opens records in emergencies; None where no access control is.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions.
@@ -48,6 +50,7 @@ class Context:
     jobs: Jobs
     caller: Caller = NOBODY
     unguarded: Context | None = None
+    break_glass: BreakGlass | None = None
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

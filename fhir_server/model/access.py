@@ -96,6 +96,8 @@ class Grant:
             such limit. Of a type that has no place in such a compartment nothing meets it.
         criteria: search parameters of the type that the resource must meet, all of them
         ids: the resource must have one of these logical ids; None: no such limit
+        unless: exceptions: what one of these covers is not meant. Stands in denials only, where whoever overlooks it
+            hides too much, never too little.
     """
 
     type: str
@@ -103,6 +105,7 @@ class Grant:
     compartments: frozenset[str] | None = None
     criteria: tuple[tuple[str, str], ...] = ()
     ids: frozenset[str] | None = None
+    unless: tuple[Grant, ...] = ()
 
     def covers(self, resource_type: str, verb: Verb) -> bool:
         """Whether it says anything of this type and this verb."""
@@ -111,7 +114,7 @@ class Grant:
     @property
     def limited(self) -> bool:
         """Whether it leaves out some resources of its type."""
-        return self.compartments is not None or bool(self.criteria) or self.ids is not None
+        return self.compartments is not None or bool(self.criteria) or self.ids is not None or bool(self.unless)
 
 
 #: All grants of one origin; a resource is allowed by a layer when one of its grants allows it.

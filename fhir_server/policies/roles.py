@@ -1,0 +1,326 @@
+"""The table of roles, read from `roles.toml` or from the operator's own copy of it.
+
+Every word is looked at when it is read: a mistyped type, verb, relation or search parameter stops the start, since a
+rule that silently means nothing is worse than none.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import parse_qsl
+
+from fhir_server.model.access import VERBS, Role, verbs_of
+from fhir_server.policies.reach import Reach
+from fhir_server.search.parameters import table_of
+from profiles.registry import Registry
+
+BUILT_IN = Path(__file__).with_name("roles.toml")
+
+#: What may stand in braces beside the names of relations.
+PLACEHOLDERS = frozenset(
+    {
+        *("user", "user-id", "selves", "own-role-ids", "now", "365 days ago"),
+        *("organization", "organization-ids", "organization-tag"),
+    }
+)
+PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+THEIR_PATIENTS = "their patients"
+ROLE_NAMES: frozenset[str] = frozenset(get_args(Role))
+
+#: All groups of types; every type of FHIR is in one of them.
+GROUPS = ("directory", "products", "definitions", "record", "staff", "ledger", "machinery")
+
+#: The groups that hold nothing of patients, so that an app for one patient may read them.
+OPEN_GROUPS = ("directory", "products", "definitions")
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class RolesError(Exception):
+    """The table of roles cannot be used; the text is one line that says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """How resources lead from a user to others.
+
+    Attributes:
+        searches: types with their search parameters, in which placeholders stand in braces
+        gives: the search parameter whose references are the result; `_id`: what was found; `user`: the user alone
+        period: whether the resource's own `period` must hold now
+    """
+
+    name: str
+    about: str
+    searches: tuple[tuple[str, Pairs], ...]
+    gives: str
+    period: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a role: see `roles.toml`."""
+
+    types: tuple[str, ...]
+    verbs: str
+    of_patients: bool = False
+    where: Pairs = ()
+    ids: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRules:
+    """One role: see `roles.toml`."""
+
+    name: str
+    about: str
+    lines: tuple[Line, ...] = ()
+    user: frozenset[str] = frozenset()
+    patients: tuple[str, ...] = ()
+    consents: str = ""
+    clears: tuple[tuple[str, frozenset[str]], ...] = ()
+    wall: tuple[str, ...] = ()
+    wall_open: bool = False
+    break_glass: bool = False
+    operations: frozenset[str] | None = frozenset()
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTable:
+    """The whole file."""
+
+    groups: Mapping[str, tuple[str, ...]]
+    relations: Mapping[str, Relation]
+    labels: Mapping[str, str]
+    roles: Mapping[str, RoleRules]
+
+    @property
+    def open_types(self) -> frozenset[str]:
+        """Types that hold nothing of patients."""
+        return frozenset(name for group in OPEN_GROUPS for name in self.groups[group])
+
+    def relations_in(self, line: Line) -> tuple[str, ...]:
+        """The relations that stand in the criteria of a line."""
+        names = {name for _, value in line.where for name in PLACEHOLDER.findall(value)}
+        return tuple(sorted(names & self.relations.keys()))
+
+
+def load_roles(registry: Registry, path: Path | None = None) -> RoleTable:
+    """Read the table; the built-in one when no path is given.
+
+    Raises:
+        RolesError: the file cannot be read, or something in it means nothing.
+    """
+    source = path or BUILT_IN
+    try:
+        content = tomllib.loads(source.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RolesError(f"The table of roles {source} cannot be read: {error}.") from error
+    try:
+        return _Reading(content, registry).table()
+    except RolesError as error:
+        raise RolesError(f"The table of roles {source}: {error}") from None
+
+
+class _Reading:
+    def __init__(self, content: dict[str, Any], registry: Registry) -> None:
+        self._content = content
+        self._registry = registry
+        self._reach = Reach(registry)
+        self._groups: dict[str, tuple[str, ...]] = {}
+        self._relations: dict[str, Relation] = {}
+        self._labels: dict[str, str] = {}
+
+    def table(self) -> RoleTable:
+        self._only("the file", self._content, "groups", "relations", "labels", "roles")
+        self._groups = dict(self._read_groups(self._content.get("groups", {})))
+        named = self._content.get("relations", {})
+        self._relations = {name: self._relation(name, row, frozenset(named)) for name, row in named.items()}
+        self._labels = {str(name): self._label(name, text) for name, text in self._content.get("labels", {}).items()}
+        rows = self._content.get("roles", {})
+        unknown = sorted(rows.keys() ^ ROLE_NAMES)
+        if unknown:
+            raise RolesError(f"roles are {', '.join(sorted(ROLE_NAMES))}, each once; look at {', '.join(unknown)}.")
+        roles = {name: self._role(name, row) for name, row in rows.items()}
+        for name, row in rows.items():
+            if "like" in row:
+                roles[name] = replace(
+                    roles[name], lines=tuple(self._lines_without(name, roles[row["like"]].lines, row))
+                )
+        return RoleTable(self._groups, self._relations, self._labels, roles)
+
+    # --- groups, relations, labels ----------------------------------------------------------------------------------
+
+    def _read_groups(self, rows: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+        if set(rows) != set(GROUPS):
+            raise RolesError(f"groups are {', '.join(GROUPS)}.")
+        seen: dict[str, str] = {}
+        for name, types in rows.items():
+            for resource_type in types:
+                self._require_type(resource_type, f"groups.{name}")
+                if resource_type in seen:
+                    raise RolesError(f"{resource_type} is in two groups, {seen[resource_type]} and {name}.")
+                seen[resource_type] = name
+            yield name, tuple(types)
+        missing = sorted(self._registry.resource_types - seen.keys())
+        if missing:
+            raise RolesError(f"no group has {', '.join(missing)}.")
+
+    def _relation(self, name: str, row: dict[str, Any], names: frozenset[str]) -> Relation:
+        place = f"relations.{name}"
+        self._only(place, row, "about", "search", "gives", "period")
+        searches: list[tuple[str, Pairs]] = []
+        gives = str(row.get("gives", ""))
+        for text in row.get("search", ()):
+            resource_type, _, query = text.partition("?")
+            self._require_type(resource_type, place)
+            pairs = tuple(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+            for code, value in pairs:
+                self._require_parameter(resource_type, code, place)
+                self._require_placeholders(value, place, names)
+            if gives != "_id":
+                self._require_parameter(resource_type, gives, place)
+            searches.append((resource_type, pairs))
+        if not searches and gives != "user":
+            raise RolesError(f"{place} has no search.")
+        return Relation(name, str(row.get("about", "")), tuple(searches), gives, bool(row.get("period", False)))
+
+    @staticmethod
+    def _label(name: str, text: object) -> str:
+        if not isinstance(text, str) or text.count("|") != 1:
+            raise RolesError(f"labels.{name} must be system|code.")
+        return text
+
+    # --- roles ------------------------------------------------------------------------------------------------------
+
+    def _role(self, name: str, row: dict[str, Any]) -> RoleRules:
+        place = f"roles.{name}"
+        self._only(
+            place,
+            row,
+            *("about", "user", "patients", "like", "without", "consents", "clears", "wall", "lines"),
+            *("wall-without-organization", "break-glass", "operations", "everything"),
+        )
+        for relation in row.get("patients", ()):
+            self._require_relation(relation, place)
+        for label in row.get("clears", {}):
+            if label not in self._labels:
+                raise RolesError(f"{place}.clears names {label!r}, which is no label of this file.")
+        for resource_type in row.get("user", ()):
+            self._require_type(resource_type, place)
+        everything = bool(row.get("everything", False))
+        lines = row.get("lines", ())
+        if everything and lines:
+            raise RolesError(f"{place} allows everything, and has lines that would mean nothing.")
+        operations = frozenset(row.get("operations", ()))
+        return RoleRules(
+            name=name,
+            about=str(row.get("about", "")),
+            lines=tuple(self._line(f"{place}.lines[{n}]", line) for n, line in enumerate(lines)),
+            user=frozenset(row.get("user", ())),
+            patients=tuple(row.get("patients", ())),
+            consents=self._verbs(row.get("consents", ""), place) if row.get("consents") else "",
+            clears=tuple((label, frozenset(purposes)) for label, purposes in row.get("clears", {}).items()),
+            wall=self._types(row.get("wall", ()), (), place),
+            wall_open=self._choice(row, "wall-without-organization", ("unmarked-only", "open"), place) == "open",
+            break_glass=bool(row.get("break-glass", False)),
+            operations=None if "*" in operations else operations,
+            everything=everything,
+        )
+
+    def _line(self, place: str, row: dict[str, Any]) -> Line:
+        self._only(place, row, "what", "but", "may", "of", "where", "ids")
+        types = self._types(row.get("what", ()), row.get("but", ()), place)
+        if not types:
+            raise RolesError(f"{place} names no types.")
+        pairs: list[tuple[str, str]] = []
+        for text in row.get("where", ()):
+            code, equal, value = str(text).partition("=")
+            if not equal:
+                raise RolesError(f"{place}: {text!r} must look like parameter=value.")
+            for resource_type in types:
+                self._require_parameter(resource_type, code, place)
+            self._require_placeholders(value, place, frozenset(self._relations))
+            pairs.append((code, value))
+        if (ids := row.get("ids")) is not None:
+            self._require_relation(ids, place)
+        of_patients = self._choice(row, "of", ("anybody", THEIR_PATIENTS), place) == THEIR_PATIENTS
+        if of_patients and (loose := [name for name in types if not self._reach.can_belong(name)]):
+            raise RolesError(f"{place}: {', '.join(loose)} can belong to no patient.")
+        return Line(types, self._verbs(row.get("may", ""), place), of_patients, tuple(pairs), ids)
+
+    def _lines_without(self, name: str, lines: Iterable[Line], row: dict[str, Any]) -> Iterator[Line]:
+        """The lines of another role, less what `without` names (`RelatedPerson:cu`)."""
+        less: dict[str, str] = {}
+        for text in row.get("without", ()):
+            resource_type, _, verbs = str(text).partition(":")
+            self._require_type(resource_type, f"roles.{name}.without")
+            less[resource_type] = self._verbs(verbs, f"roles.{name}.without")
+        for line in lines:
+            kept = tuple(t for t in line.types if t not in less)
+            if kept:
+                yield replace(line, types=kept)
+            for resource_type in (t for t in line.types if t in less):
+                if verbs := verbs_of(set(line.verbs) - set(less[resource_type])):
+                    yield replace(line, types=(resource_type,), verbs=verbs)
+
+    # --- words ------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _only(place: str, row: Mapping[str, Any], *names: str) -> None:
+        for name in row:
+            if name not in names:
+                raise RolesError(f"{place} has {name!r}, which means nothing; known are {', '.join(names)}.")
+
+    @staticmethod
+    def _choice(row: Mapping[str, Any], name: str, choices: tuple[str, ...], place: str) -> str:
+        value = row.get(name, choices[0])
+        if value not in choices:
+            raise RolesError(f"{place}.{name} is {value!r}; possible are {', '.join(choices)}.")
+        return str(value)
+
+    @staticmethod
+    def _verbs(text: object, place: str) -> str:
+        if not isinstance(text, str) or not text or not set(text) <= set(VERBS):
+            raise RolesError(f"{place}: {text!r} are no verbs; they are {VERBS}.")
+        return verbs_of(text)
+
+    def _types(self, what: Iterable[str], but: Iterable[str], place: str) -> tuple[str, ...]:
+        def expanded(names: Iterable[str]) -> Iterator[str]:
+            for name in names:
+                if name in self._groups:
+                    yield from self._groups[name]
+                else:
+                    self._require_type(name, place)
+                    yield name
+
+        left_out = set(expanded(but))
+        return tuple(dict.fromkeys(name for name in expanded(what) if name not in left_out))
+
+    def _require_type(self, name: object, place: str) -> None:
+        if not isinstance(name, str) or not self._registry.is_resource_type(name):
+            raise RolesError(f"{place} names {name!r}, which is neither a resource type nor a group.")
+
+    def _require_relation(self, name: object, place: str) -> None:
+        if name not in self._relations:
+            raise RolesError(f"{place} names {name!r}, which is no relation of this file.")
+
+    def _require_parameter(self, resource_type: str, code: str, place: str) -> None:
+        if code.partition(":")[0] not in table_of(resource_type, self._registry).parameters:
+            raise RolesError(f"{place}: {resource_type} has no search parameter {code!r}.")
+
+    @staticmethod
+    def _require_placeholders(value: str, place: str, names: frozenset[str]) -> None:
+        found = PLACEHOLDER.findall(value)
+        for name in found:
+            if name not in PLACEHOLDERS and name not in names:
+                raise RolesError(f"{place}: nothing stands for {{{name}}}.")
+        if len(found) > 1:
+            raise RolesError(f"{place}: {value!r} has two placeholders.")
