@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -19,7 +19,8 @@ from fhir_server.model.access import BREAK_GLASS, FULL_ACCESS, AccessPolicy, Gra
 from fhir_server.model.clock import now_us
 from fhir_server.policies.consents.book import ConsentBook
 from fhir_server.policies.consents.boxes import Boxes
-from fhir_server.policies.consents.decide import Decisions, Recipient
+from fhir_server.policies.consents.decide import Recipient, Tree
+from fhir_server.policies.consents.provision import Provision
 from fhir_server.policies.consents.verdict import Consents, Verdict
 from fhir_server.policies.glass import BreakGlass
 from fhir_server.policies.labels import label_layer
@@ -51,6 +52,15 @@ MADE_OF = frozenset(
 Key = tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Roled:
+    """What a role allows somebody, and what that was made of."""
+
+    patients: frozenset[str]
+    lines: Sequence[tuple[Line, dict[str, tuple[str, ...]], dict[str, frozenset[str]] | None]]
+    layer: Layer
+
+
 @dataclass(slots=True)
 class _Kept:
     """A policy, and what it was made of."""
@@ -59,6 +69,7 @@ class _Kept:
     policy: AccessPolicy
     made_at: float
     turn: int = 0
+    roled: _Roled | None = None
     verdict: Verdict | None = None
     judged: tuple[Any, ...] = ()
 
@@ -81,9 +92,13 @@ class Policies:
         self.table = table
         self._reach = Reach(registry)
         self._relations = Relations(store, searcher, table)
-        self._book = ConsentBook(store, base_url, base_permits=base_permits)
         boxes = Boxes(registry, terminology, self._reach)
-        self._consents = Consents(Decisions(boxes, terminology), self._reach, base_permits=base_permits)
+
+        def grown(rule: Provision) -> Tree:
+            return Tree(rule, boxes, terminology)
+
+        self._book = ConsentBook(store, grown, base_url, base_permits=base_permits)
+        self._consents = Consents(self._book, self._reach, base_permits=base_permits)
         self._glass = glass
         self._free_types = frozenset(registry.resource_types) - self._reach.types | table.open_types
         self._kept: dict[Key, _Kept] = {}
@@ -171,8 +186,10 @@ class Policies:
         reader = await reader_of(identity, self._relations, since, named=bool(role.consents))
         broken = self._broken(role, identity)
         layers: list[Layer] = [scope_layer(identity, self._reach, self.table.open_types)]
+        roled = None
         if not role.everything:
-            layers.append(await self._role_layer(role, reader, broken, since))
+            roled = await self._role_layer(role, reader, broken, since, old.roled if old else None)
+            layers.append(roled.layer)
         labels = label_layer(role, identity.purpose, broken, self.table, self._reach)
         if labels is not None:
             layers.append(labels)
@@ -185,7 +202,7 @@ class Policies:
         mark = " ".join((BREAK_GLASS, *sorted(broken))) if broken else ""
         policy = AccessPolicy(tuple(layers), tuple(denials), role.operations, stamp_of(role, identity), mark)
         kept_policy = old.policy if old is not None and _same(policy, old.policy) else _versioned(policy)
-        return _Kept(identity, kept_policy, began, turn, verdict, judged)
+        return _Kept(identity, kept_policy, began, turn, roled, verdict, judged)
 
     def _broken(self, role: RoleRules, identity: Identity) -> frozenset[str]:
         """The patients for whom this user has broken the glass."""
@@ -196,22 +213,30 @@ class Policies:
             broken.add(identity.patient)
         return frozenset(broken)
 
-    async def _role_layer(self, role: RoleRules, reader: Reader, broken: frozenset[str], since: float) -> Layer:
+    async def _role_layer(
+        self, role: RoleRules, reader: Reader, broken: frozenset[str], since: float, old: _Roled | None
+    ) -> _Roled:
         """What the role allows this user; nothing where the user's own resource is not what the role needs."""
         user = reader.identity.fhir_user
         if role.user and (user is None or user.partition("/")[0] not in role.user):
-            return ()
+            return _Roled(NOTHING, (), ())
         patients = NOTHING
         if role.patients:
             patients = await self._relations.union(role.patients, reader.values, since)
         patients = patients | broken if broken else patients
+        if old is not None and old.patients == patients:
+            patients = old.patients  # the same object: then all that follows compares by identity
+        lines = [
+            (line, await self._values_of(line, reader, since), await self._ids_of(line, reader, since))
+            for line in role.lines
+        ]
+        if old is not None and old.patients is patients and old.lines == lines:
+            return old
         grants: dict[Grant, None] = {}
-        for line in role.lines:
-            values = await self._values_of(line, reader, since)
-            ids = await self._ids_of(line, reader, since)
+        for line, values, ids in lines:
             for criteria in filled(line.where, values):
                 grants.update(dict.fromkeys(self._grants_of(line, patients, criteria, ids)))
-        return tuple(grants)
+        return _Roled(patients, lines, tuple(grants))
 
     async def _values_of(self, line: Line, reader: Reader, since: float) -> dict[str, tuple[str, ...]]:
         """What stands for the placeholders of a line, those of relations looked up."""
@@ -252,7 +277,7 @@ class Policies:
         if old is not None and old.verdict is not None and old.judged == judged and now_us() < old.verdict.until_us:
             return old.verdict, judged
         recipient = Recipient(reader.names, reader.identity.purpose, now_us())
-        return self._consents.verdict(self._book.rules, recipient, role.consents, broken), judged
+        return self._consents.verdict(recipient, role.consents, broken), judged
 
 
 def _key_of(identity: Identity) -> Key:
@@ -274,18 +299,27 @@ def _same(new: AccessPolicy, old: AccessPolicy) -> bool:
 def _versioned(policy: AccessPolicy) -> AccessPolicy:
     """The policy with its version: a digest of all that it says, and for whom the glass is broken."""
     digest = blake2b(digest_size=9)
+    texts: dict[int, str] = {}  # the same sets stand in many grants
     for part in (*policy.layers, policy.denials):
         for grant in part:
-            digest.update(_text_of(grant).encode())
+            digest.update(_text_of(grant, texts).encode())
         digest.update(b"\n\n")
     digest.update(repr((sorted(policy.operations or ()), policy.operations is None, policy.stamp)).encode())
     version = " ".join(filter(None, (digest.hexdigest(), policy.version)))
     return AccessPolicy(policy.layers, policy.denials, policy.operations, policy.stamp, version)
 
 
-def _text_of(grant: Grant) -> str:
+def _text_of(grant: Grant, texts: dict[int, str]) -> str:
     """A grant as a text that is the same wherever it is made."""
-    compartments = None if grant.compartments is None else sorted(grant.compartments)
-    ids = None if grant.ids is None else sorted(grant.ids)
-    unless = [_text_of(inner) for inner in grant.unless]
-    return f"{grant.type} {grant.verbs} {compartments} {grant.criteria} {ids} {unless}\n"
+    limits = [_text_of_set(some, texts) for some in (grant.compartments, grant.ids)]
+    unless = [_text_of(inner, texts) for inner in grant.unless]
+    return f"{grant.type} {grant.verbs} {limits} {grant.criteria} {unless}\n"
+
+
+def _text_of_set(some: frozenset[str] | None, texts: dict[int, str]) -> str:
+    if some is None:
+        return ""
+    text = texts.get(id(some))
+    if text is None:
+        text = texts[id(some)] = blake2b("\n".join(sorted(some)).encode(), digest_size=12).hexdigest()
+    return text

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -75,9 +75,9 @@ def _operator(name: str, operand: Any, values: list[Any]) -> bool:
         case "$ne":
             return not _equal_to_any(values, operand)
         case "$in":
-            return any(_equal_to_any(values, one) for one in operand)
+            return _is_among(values, operand)
         case "$nin":
-            return not any(_equal_to_any(values, one) for one in operand)
+            return not _is_among(values, operand)
         case "$all":
             return bool(operand) and all(_equal_to_any(values, one) for one in operand)
         case "$exists":
@@ -96,6 +96,30 @@ def _operator(name: str, operand: Any, values: list[Any]) -> bool:
             return any(_is_within(value, operand) for value in _each(values))
         case _:
             raise UnknownConditionError(name)
+
+
+#: A list of texts that is longer is looked up, not walked; policies hold lists of thousands of patients.
+MANY = 16
+
+#: The sets of such lists, by the lists' identity; each holds its list, so that no other can have that identity.
+_sets: dict[int, tuple[Sequence[Any], frozenset[str] | None]] = {}
+
+
+def _is_among(values: list[Any], operand: Sequence[Any]) -> bool:
+    if len(operand) > MANY and (known := _set_of(operand)) is not None:
+        return any(value in known for value in _each(values) if isinstance(value, str))
+    return any(_equal_to_any(values, one) for one in operand)
+
+
+def _set_of(operand: Sequence[Any]) -> frozenset[str] | None:
+    """A list of texts as a set; None for a list that holds anything else."""
+    held = _sets.get(id(operand))
+    if held is None or held[0] is not operand:
+        if len(_sets) >= 512:
+            _sets.clear()
+        texts = frozenset(operand) if all(isinstance(one, str) for one in operand) else None
+        held = _sets[id(operand)] = (operand, texts)
+    return held[1]
 
 
 @lru_cache(maxsize=256)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from fhir_server.model.access import AccessPolicy, Grant
 from fhir_server.model.clock import now_us
+from fhir_server.policies.consents.book import ConsentBook
 from fhir_server.policies.consents.boxes import Boxes
-from fhir_server.policies.consents.decide import Decisions, Recipient
+from fhir_server.policies.consents.decide import Recipient, Tree
 from fhir_server.policies.consents.provision import Provision, provision_of
 from fhir_server.policies.consents.verdict import Consents
 from fhir_server.policies.reach import Reach
@@ -71,7 +72,7 @@ INDEXER = Indexer(registry(), terminology(), BASE_URL)
 DOCUMENTS = [{"_id": r["id"], "v": 1, "t": 1, "x": INDEXER.entries_of(r)} for r in CHART]
 NAMES = [f"{r['resourceType']}/{r['id']}" for r in CHART]
 REACH = Reach(registry())
-DECISIONS = Decisions(Boxes(registry(), terminology(), REACH), terminology())
+BOXES = Boxes(registry(), terminology(), REACH)
 READER = Recipient(frozenset({ME}), PURPOSE, now_us())
 
 
@@ -142,11 +143,20 @@ def rule_of(row: Json, *, base_permits: bool = True) -> Provision:
     return said[1]
 
 
+class NoStore:
+    """Nothing is stored; the rules are put into the book by hand."""
+
+    async def find(self, *_: Any, **__: Any) -> list[Json]:
+        return []
+
+
 def seen(rows: list[Json], *, base_permits: bool = True) -> set[str]:
     """What is left of the chart, by the policy that the Consents make."""
-    consents = Consents(DECISIONS, REACH, base_permits=base_permits)
-    rules = {rule_of(row, base_permits=base_permits): {"Patient/p"} for row in rows}
-    verdict = consents.verdict(rules, READER, "cruds", frozenset())
+    book = ConsentBook(NoStore(), lambda rule: Tree(rule, BOXES, terminology()), BASE_URL, base_permits=base_permits)
+    for row in rows:
+        book._add("Patient/p", rule_of(row, base_permits=base_permits))
+    consents = Consents(book, REACH, base_permits=base_permits)
+    verdict = consents.verdict(READER, "cruds", frozenset())
     layers = [(Grant("*", "r"),)]
     if not base_permits:
         layers.append(consents.permitting_layer(verdict, frozenset(), ()))  # type: ignore[arg-type]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fhir_server.model import codec
 from fhir_server.model.clock import now_us
+from fhir_server.policies.consents.decide import Tree
 from fhir_server.policies.consents.provision import Json, Provision, provision_of
 
 TYPE = "Consent"
@@ -27,6 +28,9 @@ OVERLAP_US = 10_000_000
 PORTION = 1000
 
 IN_FORCE = {"x.status": "=active"}
+
+#: A rule, ready to be asked, and the patients who have it.
+Entry = tuple[Tree, set[str]]
 
 
 class ConsentStore(Protocol):
@@ -46,12 +50,16 @@ class ConsentStore(Protocol):
 class ConsentBook:
     """All rules in force. `epoch` grows when any changes."""
 
-    def __init__(self, store: ConsentStore, base_url: str, *, base_permits: bool) -> None:
+    def __init__(
+        self, store: ConsentStore, grown: Callable[[Provision], Tree], base_url: str, *, base_permits: bool
+    ) -> None:
         self._store = store
+        self._grown = grown
         self._base_url = base_url
         self._base_permits = base_permits
         self._held: dict[str, tuple[int, tuple[str, Provision] | None]] = {}
-        self._rules: dict[Provision, set[str]] = {}
+        self._rules: dict[Provision, Entry] = {}
+        self._naming: dict[str, dict[Provision, Entry]] = {}
         self._of_patient: dict[str, dict[Provision, int]] = {}
         self._newest_us = 0
         self._fresh_until = 0.0
@@ -61,9 +69,14 @@ class ConsentBook:
         self.epoch = 0
 
     @property
-    def rules(self) -> Mapping[Provision, set[str]]:
+    def entries(self) -> Collection[Entry]:
         """The rules, each with the patients (`Patient/1`) who have it."""
-        return self._rules
+        return self._rules.values()
+
+    def naming(self, names: Iterable[str]) -> list[Entry]:
+        """The rules that name one of these, each once."""
+        found = {rule: entry for name in names for rule, entry in self._naming.get(name, {}).items()}
+        return list(found.values())
 
     def forget(self) -> None:
         """A Consent was written: look again when next asked."""
@@ -168,7 +181,12 @@ class ConsentBook:
 
     def _add(self, patient: str, rule: Provision) -> None:
         """Count a rule for a patient."""
-        self._rules.setdefault(rule, set()).add(patient)
+        entry = self._rules.get(rule)
+        if entry is None:
+            entry = self._rules[rule] = (self._grown(rule), set())
+            for name in entry[0].names:
+                self._naming.setdefault(name, {})[rule] = entry
+        entry[1].add(patient)
         counts = self._of_patient.setdefault(patient, {})
         counts[rule] = counts.get(rule, 0) + 1
 
@@ -180,6 +198,12 @@ class ConsentBook:
         del counts[rule]
         if not counts:
             del self._of_patient[patient]
-        self._rules[rule].discard(patient)
-        if not self._rules[rule]:
-            del self._rules[rule]
+        tree, patients = self._rules[rule]
+        patients.discard(patient)
+        if patients:
+            return
+        del self._rules[rule]
+        for name in tree.names:
+            del self._naming[name][rule]
+            if not self._naming[name]:
+                del self._naming[name]

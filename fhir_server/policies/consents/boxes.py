@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from fhir_server.model.access import ANY_TYPE, verbs_of
 from fhir_server.model.clock import instant_of
@@ -87,19 +86,20 @@ ALL: tuple[_Part, ...] = (_Part(),)
 
 
 class Boxes:
-    """Makes the boxes of rules, and keeps them."""
+    """Makes the boxes of rules."""
 
     def __init__(self, registry: Registry, terminology: Terminology, reach: Reach) -> None:
         self._registry = registry
         self._terminology = terminology
         self._reach = reach
-        self.of = lru_cache(maxsize=20_000)(self._of)
 
-    def _of(self, rule: Provision, wide: bool) -> tuple[Box, ...]:
+    def of(self, rule: Provision, wide: bool) -> tuple[Box, ...]:
         """The resources that a rule is about, whatever its exceptions say."""
         verbs = self._verbs(rule, wide)
         if not verbs:
             return ()
+        if not (rule.classes or rule.labels or rule.codes or rule.data_period or rule.data):
+            return (Box(ANY_TYPE, verbs),)
         found: list[Box] = []
         for name, classes in self._types(rule, wide):
             parts = [

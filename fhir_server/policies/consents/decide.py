@@ -12,7 +12,7 @@ With `D` what a rule denies and `A` what it allows, of the resources `R` that it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -47,66 +47,80 @@ class TooIntricateError(Exception):
     """A tree of rules multiplies to more boxes than a policy may hold."""
 
 
-class Decisions:
-    """Decides by trees of rules."""
+class Tree:
+    """A rule with its exceptions, and the boxes that it is about, made when they are first asked for."""
 
-    def __init__(self, boxes: Boxes, terminology: Terminology) -> None:
-        self._boxes = boxes
-        self._terminology = terminology
+    __slots__ = ("exceptions", "moments", "names", "narrow", "purposes", "rule", "wide")
 
-    def denied(self, rule: Provision, reader: Recipient) -> tuple[Box, ...]:
-        """What is hidden from the reader: at least what the rule means to hide."""
-        try:
-            return self._denied(rule, reader)
-        except TooIntricateError:
-            return (Box(ANY_TYPE, DEFAULT_VERBS),)
+    def __init__(self, rule: Provision, boxes: Boxes, terminology: Terminology) -> None:
+        self.rule = rule
+        self.exceptions = tuple([Tree(exception, boxes, terminology) for exception in rule.exceptions])
+        self.wide = boxes.of(rule, True)
+        self.narrow = boxes.of(rule, False)
+        self.purposes = frozenset(code for purpose in rule.purposes for code in _covered_by(purpose, terminology))
+        #: Whom it names; to all others it says the same.
+        self.names = frozenset(name for inner in rule.all() for name in inner.recipients or ())
+        #: When a period within it begins or ends.
+        self.moments: tuple[int, ...] = (
+            *(() if rule.period is None else (rule.period.start_us, rule.period.end_us)),
+            *(moment for inner in self.exceptions for moment in inner.moments),
+        )
 
-    def allowed(self, rule: Provision, reader: Recipient) -> tuple[Box, ...]:
-        """What is opened to the reader: at most what the rule means to open."""
-        try:
-            return self._allowed(rule, reader)
-        except TooIntricateError:
-            return ()
-
-    def _denied(self, rule: Provision, reader: Recipient) -> tuple[Box, ...]:
-        if not self._applies(rule, reader, wide=True):
-            return ()
-        own = self._boxes.of(replace(rule, exceptions=()), True)
-        within = _both(own, (box for exception in rule.exceptions for box in self._denied(exception, reader)))
-        if rule.permits:
-            return within
-        unless = tuple([box for exception in rule.exceptions for box in self._allowed(exception, reader)])
-        return _bounded((*(replace(box, unless=unless) for box in own), *within))
-
-    def _allowed(self, rule: Provision, reader: Recipient) -> tuple[Box, ...]:
-        if not self._applies(rule, reader, wide=False):
-            return ()
-        own = self._boxes.of(replace(rule, exceptions=()), False)
-        if rule.permits:
-            return own
-        return _both(own, (box for exception in rule.exceptions for box in self._allowed(exception, reader)))
-
-    def _applies(self, rule: Provision, reader: Recipient, *, wide: bool) -> bool:
-        """Whether a rule is about this reader, now, for this purpose."""
-        if rule.unsure and not wide:
+    def applies(self, reader: Recipient, *, wide: bool) -> bool:
+        """Whether the rule is about this reader, now, for this purpose."""
+        rule = self.rule
+        if rule.recipients is not None and rule.recipients.isdisjoint(reader.names):
+            return False
+        if self.purposes and reader.purpose not in self.purposes:
             return False
         if rule.period is not None and not rule.period.start_us <= reader.now_us < rule.period.end_us:
             return False
-        if rule.recipients is not None and rule.recipients.isdisjoint(reader.names):
-            return False
-        return not rule.purposes or any(self._covers(purpose, reader.purpose) for purpose in rule.purposes)
+        return wide or not rule.unsure
 
-    def _covers(self, purpose: Coding, actual: str) -> bool:
-        """Whether a purpose is the actual one, or above it: treatment covers emergency treatment."""
-        system, code = purpose
-        if code == actual:
-            return True
-        return system == ACT_REASON and actual in (self._terminology.descendants(system, code) or ())
+    def denied(self, reader: Recipient) -> tuple[Box, ...]:
+        """What is hidden from the reader: at least what the rule means to hide."""
+        try:
+            return self._denied(reader)
+        except TooIntricateError:
+            return (Box(ANY_TYPE, DEFAULT_VERBS),)
+
+    def allowed(self, reader: Recipient) -> tuple[Box, ...]:
+        """What is opened to the reader: at most what the rule means to open."""
+        try:
+            return self._allowed(reader)
+        except TooIntricateError:
+            return ()
+
+    def _denied(self, reader: Recipient) -> tuple[Box, ...]:
+        if not self.applies(reader, wide=True):
+            return ()
+        if not self.exceptions:
+            return () if self.rule.permits else self.wide
+        within = _both(self.wide, [box for inner in self.exceptions for box in inner._denied(reader)])
+        if self.rule.permits:
+            return within
+        unless = tuple([box for inner in self.exceptions for box in inner._allowed(reader)])
+        if not unless:
+            return self.wide  # what its exceptions deny is denied already
+        return _bounded((*(replace(box, unless=unless) for box in self.wide), *within))
+
+    def _allowed(self, reader: Recipient) -> tuple[Box, ...]:
+        if not self.applies(reader, wide=False):
+            return ()
+        if self.rule.permits:
+            return self.narrow
+        return _both(self.narrow, [box for inner in self.exceptions for box in inner._allowed(reader)])
 
 
-def _both(some: Iterable[Box], others: Iterable[Box]) -> tuple[Box, ...]:
+def _covered_by(purpose: Coding, terminology: Terminology) -> frozenset[str]:
+    """A purpose with those below it: treatment covers emergency treatment."""
+    system, code = purpose
+    below = terminology.descendants(system, code) if system == ACT_REASON else None
+    return frozenset({code, *(below or ())})
+
+
+def _both(first: Sequence[Box], second: Sequence[Box]) -> tuple[Box, ...]:
     """What is in one of the first and in one of the second."""
-    first, second = tuple(some), tuple(others)
     if len(first) * len(second) > MOST_PAIRS:
         raise TooIntricateError
     return _bounded(both for one in first for other in second if (both := meet(one, other)) is not None)
