@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fhir_server.access.compiled import Compiler
 from fhir_server.access.entrance import Entrance
 from fhir_server.access.gate import Gate
+from fhir_server.entry import Entry
 from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.hosts import LocalHosts
 from fhir_server.http.limits import RequestLimits
@@ -26,9 +28,7 @@ from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.jobs.jobs import Jobs
-from fhir_server.model.access import Caller, Identity
 from fhir_server.model.clock import http_date_of, now_us
-from fhir_server.model.errors import UnauthorizedError
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.reindex import Progress, reindex_all
@@ -46,9 +46,12 @@ from fhir_server.validation import Validator
 from fhir_server.version import VERSION
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
-from smart_auth.operator_token import OperatorToken, load_or_create
+from smart_auth.ports import Happening
 
 MOUNT = "/fhir"
+
+#: Discovery lies below the FHIR base, and is the sign-in side's.
+WELL_KNOWN = f"{MOUNT}/.well-known/"
 
 #: What a web page of another origin may read of an answer.
 EXPOSED_HEADERS = (
@@ -115,25 +118,11 @@ def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> Non
     asyncio.run(run())
 
 
-class OperatorGate:
-    """Lets whoever has the operator's token do everything, and nobody else anything."""
+class Unheard:
+    """Stands for the audit trail where it is switched off."""
 
-    def __init__(self, token: OperatorToken) -> None:
-        self._token = token
-
-    async def caller_of(self, authorization: str | None) -> Caller:
-        if not self._token.accepts(authorization):
-            raise unauthorized(authorization)
-        return Caller(Identity("operator", "", "operator"))
-
-
-def unauthorized(authorization: str | None) -> UnauthorizedError:
-    found = "it was not accepted" if authorization else "there is none"
-    return UnauthorizedError(
-        f"An access token is needed (`Authorization: Bearer …`); {found}.",
-        key="HS-AUTH",
-        headers={"WWW-Authenticate": 'Bearer realm="FHIR"'},
-    )
+    async def happened(self, happening: Happening) -> None:
+        return None
 
 
 class Front:
@@ -146,6 +135,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         is_fhir = scope["type"] == "http" and path.startswith(MOUNT) and path[len(MOUNT) : len(MOUNT) + 1] in ("", "/")
+        is_fhir = is_fhir and not path.startswith(WELL_KNOWN)
 
         async def send_dated(message: Message) -> None:
             # uvicorn's own Date lags by up to a second, and would then stand before Last-Modified (RFC 9110, 8.8.2.1).
@@ -207,9 +197,12 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     )
     for kind, work in WORKS.items():
         jobs.register(kind, partial(work, context))
-    if gate is None and settings.auth == "on":
-        gate = OperatorGate(OperatorToken(load_or_create(settings.access_token_file)))
     compiler = Compiler(known, terminology(), settings.base_url, context.searcher.held_value_set)
+    entrance = Entrance(store, compiler, indexer, settings.base_url)
+    entry: Entry | None = None
+    if gate is None and settings.auth == "on":
+        gate = entry = Entry(settings, store, known, context, entrance, Unheard())
+        context = replace(context, break_glass=entry.break_glass)
     fhir = FhirApplication(
         context,
         base_url=settings.base_url,
@@ -223,7 +216,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         ),
         gzip_min_bytes=settings.gzip_min_bytes,
         gate=gate,
-        entrance=Entrance(store, compiler, indexer, settings.base_url),
+        entrance=entrance,
     )
 
     @asynccontextmanager
@@ -234,7 +227,11 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         await definitions.refresh(at_once=True)
         watching = asyncio.create_task(definitions.watch(), name="search parameters")
         await jobs.open()
+        if entry is not None:
+            await entry.open()
         yield
+        if entry is not None:
+            await entry.close()
         await jobs.close()
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -242,6 +239,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)
     others.include_router(pages(settings.base_url, store.ping))
+    if entry is not None:
+        others.router.routes.extend(entry.routes())
     front: ASGIApp = Front(fhir, others)
     if settings.cors_origins:
         # Without access control, any page that is open in a browser on this machine could read every record: then only

@@ -173,6 +173,16 @@ class Settings(BaseSettings):
         Path(),
         description="JSON file with outside OpenID providers by which people may sign in (see accounts). Empty: none.",
     )
+    roles_file: Path = Field(
+        Path(),
+        description="TOML file with the table of roles, in place of the built-in one. Empty: the built-in one.",
+    )
+    consent_default: Literal["permit", "deny"] = Field(
+        "permit", description="Whether treatment may see what no Consent of the patient speaks of."
+    )
+    break_glass_minutes: int = Field(
+        240, ge=1, le=10_080, description="Longest time for which a record can be opened by breaking the glass."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="Form of the log lines; `auto` is `console` on a terminal and `json` elsewhere."

@@ -10,7 +10,7 @@ Spec: https://profiles.ihe.net/ITI/BALP/ (break-glass), http://terminology.hl7.o
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from fhir_server.model.access import BREAK_GLASS, Identity
 from fhir_server.model.clock import instant_of, new_id, now_us
 from fhir_server.model.errors import InvalidError, NotFoundError
 from fhir_server.storage.document import Version
-from fhir_server.storage.rows import Rows
+from fhir_server.storage.rows import Rows, plain
 
 GLASSES = "_broken_glass"
 
@@ -81,10 +81,6 @@ class GlassStore(Protocol):
 
     def rows(self, collection: str) -> Rows: ...
     async def get(self, resource_type: str, resource_id: str) -> Version | None: ...
-
-    async def claim_row(
-        self, collection: str, row_id: str, condition: Mapping[str, Any], fields: Mapping[str, Any]
-    ) -> Json | None: ...
 
 
 #: Creates a resource, whoever calls; gives its id.
@@ -187,7 +183,7 @@ class BreakGlass:
         return sum(glass is not None for glass in closed)
 
     async def _end(self, glass: Glass, moment_us: int) -> Glass | None:
-        row = await self._store.claim_row(GLASSES, glass.id, {"open": True}, {"open": False, "ended": moment_us})
+        row = await self._rows.change(glass.id, {"open": True}, plain({"open": False, "ended": moment_us}))
         if row is None:
             return None
         ended = _glass_of(row)

@@ -14,7 +14,6 @@ from fhir_server.storage.unit import Unit
 #: nothing to work on, and fail.
 LACKING = {
     Store: {
-        "claim_row",
         "drop_unwanted",
         "erase",
         "erase_past",

@@ -15,7 +15,7 @@ from fhir_server.app import definitions_of, indexer_of, store_of
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
-from fhir_server.jobs.jobs import JOBS, Jobs
+from fhir_server.jobs.jobs import Jobs
 from fhir_server.model import codec
 from fhir_server.model.access import AccessPolicy, Caller, Grant, Identity, Scope, Verb
 from fhir_server.model.clock import new_id
@@ -101,7 +101,7 @@ class World:
             operations=OPERATIONS,
             dispatch=dispatch,
             definitions=definitions,
-            jobs=Jobs(store.rows(JOBS)),
+            jobs=Jobs(store.rows),
             break_glass=self.glass,
         )
 

@@ -1,0 +1,211 @@
+"""The way in, put together: who signs in, who calls, and the server as they see it.
+
+It joins the sign-in side (`smart_auth`), which knows accounts, apps and tokens, with the policies and the guard, which
+know resources. One for each worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pymongo.errors import PyMongoError
+from starlette.requests import Request
+from starlette.routing import BaseRoute
+
+from fhir_server.access.entrance import Entrance
+from fhir_server.accounts import account_side_of
+from fhir_server.authorization import authorization_server_of
+from fhir_server.interactions.context import Context
+from fhir_server.model.access import Caller, Identity
+from fhir_server.model.clock import new_id
+from fhir_server.model.errors import UnavailableError
+from fhir_server.policies.glass import BreakGlass, Glass
+from fhir_server.policies.policies import Policies
+from fhir_server.policies.roles import load_roles
+from fhir_server.records import FhirRecords
+from fhir_server.repository.repository import Change
+from fhir_server.settings import Settings
+from fhir_server.storage.store import Store
+from profiles.registry import Registry
+from profiles.terminology import terminology
+from smart_auth.account_side import Neighbours
+from smart_auth.authorization_server import AuthorizationServer
+from smart_auth.bearer import OPERATOR, TokenError
+from smart_auth.operator_token import OperatorToken, load_or_create
+from smart_auth.ports import ConnectedApp, Happening, Trail
+from smart_auth.store import AuthStore
+from smart_auth.vault import Vault
+from smart_auth.vault import load_or_create as load_vault_keys
+
+#: Who runs the server.
+OPERATING = Caller(OPERATOR)
+
+
+class Entry:
+    """Accounts, apps, tokens, policies: everything between a request and the resources.
+
+    Attributes:
+        break_glass: opens records in emergencies, for the context of the interactions
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, known: Registry, server: Context, entrance: Entrance, trail: Trail
+    ) -> None:
+        """
+        Args:
+            server: the whole server, from which nothing is hidden
+            entrance: gives the store that holds to a policy
+            trail: where sign-ins, tokens, refusals and broken glass are recorded
+        """
+        uri = settings.mongodb_uri.get_secret_value() if settings.mongodb_uri else ""
+        self._rows = AuthStore.connect(uri, settings.mongodb_database)
+        self._server = server
+        self._entrance = entrance
+
+        async def create(resource: dict[str, Any]) -> str:
+            change = Change("POST", resource["resourceType"], new_id(), resource, fresh=True)
+            return (await server.repository.commit(change)).version.id
+
+        self.break_glass = BreakGlass(store, create, GlassTrail(trail), most_minutes=settings.break_glass_minutes)
+        self._policies = Policies(
+            store,
+            server.searcher,
+            known,
+            terminology(),
+            load_roles(known, settings.roles_file if settings.roles_file != Path() else None),
+            self.break_glass,
+            base_url=settings.base_url,
+            base_permits=settings.consent_default == "permit",
+        )
+        vault = Vault(load_vault_keys(settings.vault_key_file))
+        self._apps = Apps()
+        self.accounts = account_side_of(
+            settings,
+            self._rows,
+            vault,
+            Neighbours(
+                records=FhirRecords(server, self.entered),
+                trail=trail,
+                credentials_changed=self._credentials_changed,
+                apps=self._apps,
+                bearer=self._identity_of,
+            ),
+        )
+        self.authorization = authorization_server_of(
+            settings,
+            self._rows,
+            vault,
+            self.accounts.sessions,
+            trail=trail,
+            operator=OperatorToken(load_or_create(settings.access_token_file)),
+        )
+        self._apps.server = self.authorization
+        self._watching: asyncio.Task[None] | None = None
+
+    # --- who calls --------------------------------------------------------------------------------------------------
+
+    async def caller_of(self, authorization: str | None) -> Caller:
+        """Who sends a request, and what they may do; fills the port `Gate`.
+
+        Raises:
+            UnauthorizedError: 401; there is no token, or none that is good.
+        """
+        identity = self.authorization.bearer.identify(authorization)
+        if identity is OPERATOR:
+            return OPERATING
+        return Caller(identity, await self._policies.of(identity))
+
+    async def entered(self, identity: Identity) -> Context:
+        """The server as a user sees it."""
+        caller = Caller(identity, await self._policies.of(identity))
+        if caller.policy.everything:
+            return self._server
+        return self._server.under(caller, self._entrance.store_for(caller.policy))
+
+    def noticed(self, types: Iterable[str], subject: str) -> None:
+        """Somebody wrote resources of these types: what policies are made of them acts at once in this process."""
+        for resource_type in types:
+            self._policies.noticed(resource_type, subject)
+
+    async def _identity_of(self, request: Request) -> Identity | None:
+        with suppress(TokenError):
+            return self.authorization.bearer.identify(request.headers.get("authorization"))
+        return None
+
+    async def _credentials_changed(self, account_id: str) -> None:
+        try:
+            await asyncio.to_thread(self.authorization.authorizations.revoke_account, account_id)
+        except PyMongoError as error:
+            raise UnavailableError("What the account had allowed could not be ended yet; try again.") from error
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def routes(self) -> list[BaseRoute]:
+        """All pages and endpoints of the sign-in side."""
+        return [*self.authorization.routes, *self.accounts.routes()]
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self.authorization.open)
+        await self.accounts.open()
+        await self._policies.open()
+        self._watching = asyncio.create_task(self.authorization.watch(), name="revocations and keys")
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await self.accounts.close()
+        await asyncio.to_thread(self._rows.close)
+
+
+class GlassTrail:
+    """Broken glass on the audit trail; fills the port `Witness` of the policies."""
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+
+    async def glass_broken(self, glass: Glass) -> None:
+        minutes = (glass.ends_us - glass.started_us) // 60_000_000
+        await self._trail.happened(self._of("break-glass-start", glass, f"for {minutes} minutes; review {glass.task}"))
+
+    async def glass_mended(self, glass: Glass) -> None:
+        await self._trail.happened(self._of("break-glass-stop", glass, f"review {glass.task}"))
+
+    def _of(self, kind: str, glass: Glass, detail: str) -> Happening:
+        return Happening(
+            kind,
+            account_id=glass.subject,
+            client_id=glass.client_id,
+            fhir_user=glass.user or "",
+            patient=glass.patient,
+            detail=detail,
+        )
+
+
+class Apps:
+    """What people have allowed to apps; fills the port `ConnectedApps`."""
+
+    server: AuthorizationServer
+
+    async def of(self, account_id: str) -> list[ConnectedApp]:
+        return await asyncio.to_thread(self._of, account_id)
+
+    def _of(self, account_id: str) -> list[ConnectedApp]:
+        found = []
+        for grant in self.server.authorizations.of(account_id=account_id):
+            client = self.server.clients.get(grant.client_id)
+            name = client.name if client is not None else grant.client_id
+            found.append(ConnectedApp(grant.id, name, grant.scope, grant.created_at, grant.last_used_at))
+        return found
+
+    async def revoke(self, account_id: str, grant_id: str) -> None:
+        await asyncio.to_thread(self._revoke, account_id, grant_id)
+
+    def _revoke(self, account_id: str, grant_id: str) -> None:
+        grant = self.server.authorizations.get(grant_id)
+        if grant is not None and grant.account_id == account_id:
+            self.server.authorizations.revoke(grant_id)
