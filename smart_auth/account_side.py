@@ -164,7 +164,7 @@ class AccountSide:
     def routes(self) -> list[BaseRoute]:
         """All pages and endpoints of accounts, below `/auth/`."""
         pages = self.pages
-        arrival = SignInPages(pages, self.sign_in, self.credentials, self.outside, self.passkeys.host)
+        arrival = SignInPages(pages, self.sign_in, self.credentials, self.outside, self.passkeys)
         account = AccountPages(pages, self.credentials, self.passkeys, self.outside, self._proxies)
         return [
             *arrival.routes(),

@@ -132,7 +132,7 @@ class Credentials:
             raise LinkError from None
         # Links that were mailed to the old address must not open the account any more.
         await run_in_threadpool(parts.tickets.void, row["_id"])
-        await self.changed(row, f"Your e-mail address is now {data['email']}.", visit)
+        await self.changed(row, f"Your e-mail address is now {data['email']}.", visit, noted="address changed")
 
     # --- second factors -----------------------------------------------------------------------------------------
 
@@ -191,14 +191,18 @@ class Credentials:
 
     # --- after every change -------------------------------------------------------------------------------------
 
-    async def changed(self, row: Row, what: str, visit: Visit) -> None:
+    async def changed(self, row: Row, what: str, visit: Visit, *, noted: str = "") -> None:
         """Credentials have changed: all sessions and everything allowed so far end, and the owner is told.
 
         Whoever made the change in a browser gets a new session after this.
+
+        Args:
+            what: what the owner is told
+            noted: what the trail is told, where that is not the same
         """
         parts, account_id = self._parts, row["_id"]
         await run_in_threadpool(parts.accounts.change, account_id, {"credentials_changed_at": now()})
         await run_in_threadpool(parts.sessions.end_all, account_id)
         await parts.credentials_changed(account_id)
-        await parts.note("account", what, visit, account_id=account_id, fhir_user=row.get("fhir_user"))
+        await parts.note("account", noted or what, visit, account_id=account_id, fhir_user=row.get("fhir_user"))
         await self._registrar.posted(parts.letters.changed(row["email"], row["name"], what), visit, account_id)

@@ -74,6 +74,13 @@ class Passkeys:
     def ensure(self) -> None:
         self._store.ensure(ROWS, [index_on("account_id")])
 
+    def usable_at(self, host: str | None) -> bool:
+        """Whether a page that a browser has from this host can use passkeys.
+
+        Behind a proxy the host of a request may be an inner name; what people see is the public one.
+        """
+        return self.host in (host, self._parts.host)
+
     async def of(self, account_id: str) -> list[Passkey]:
         return [
             Passkey(row["_id"], row["name"], row["created_at"], row.get("last_used_at"), row["synced"])

@@ -100,7 +100,6 @@ class AccountPages:
             codes_left=len(row.get("recovery_codes", ())),
             must_have=account.role in parts.rules.second_factor_roles,
             passkeys=await self._passkeys.of(account.id),
-            passkeys_here=request.url.hostname == self._passkeys.host,
             outside=[{**link, "name": self._provider_name(link["provider"])} for link in row.get("outside", ())],
             providers=[provider for provider in self._outside.providers.values() if provider.id not in linked],
             # Linking leads on to the provider.
@@ -253,7 +252,7 @@ class AccountPages:
             request,
             "new_passkey.html",
             session=session,
-            here=request.url.hostname == self._passkeys.host,
+            here=self._passkeys.usable_at(request.url.hostname),
             host=self._passkeys.host,
         )
 

@@ -15,6 +15,7 @@ from smart_auth.credentials import Credentials
 from smart_auth.model import Session
 from smart_auth.outside import Outside
 from smart_auth.pages.page import Pages, safe_next
+from smart_auth.passkeys import Passkeys
 from smart_auth.sessions import cookie_name, drop_cookie, set_cookie
 from smart_auth.signing_in import WORDS, OneMoreStep, RefusedError, SignedIn, SignIn
 from smart_auth.throttle import ThrottledError
@@ -23,12 +24,14 @@ from smart_auth.throttle import ThrottledError
 class SignInPages:
     """`/auth/sign-in…`, `/auth/confirm`, `/auth/sign-out`."""
 
-    def __init__(self, pages: Pages, sign_in: SignIn, credentials: Credentials, outside: Outside, host: str) -> None:
+    def __init__(
+        self, pages: Pages, sign_in: SignIn, credentials: Credentials, outside: Outside, passkeys: Passkeys
+    ) -> None:
         self._pages = pages
         self._sign_in = sign_in
         self._credentials = credentials
         self._outside = outside
-        self._passkey_host = host
+        self._passkeys = passkeys
         self._step_cookie = cookie_name("step", pages.parts.secure)
 
     def routes(self) -> list[Route]:
@@ -100,7 +103,7 @@ class SignInPages:
             registration=rules.self_registration,
             applications=rules.applications,
             providers=list(self._outside.providers.values()),
-            passkeys=request.url.hostname == self._passkey_host,
+            passkeys=self._passkeys.usable_at(request.url.hostname),
         )
 
     def arrive(self, reached: SignedIn | OneMoreStep, next_path: str) -> Response:
@@ -158,7 +161,7 @@ class SignInPages:
             error=error,
             next=next_path,
             totp=bool(row.get("totp")),
-            passkeys=bool(row.get("passkeys")) and request.url.hostname == self._passkey_host,
+            passkeys=bool(row.get("passkeys")) and self._passkeys.usable_at(request.url.hostname),
         )
 
     # --- a second factor that must be, and is not there yet -----------------------------------------------------
@@ -233,7 +236,7 @@ class SignInPages:
             error=error,
             next=next_path or safe_next(request.query_params.get("next")),
             second=row is not None and has_second_factor(row),
-            passkeys=row is not None and bool(row.get("passkeys")) and request.url.hostname == self._passkey_host,
+            passkeys=row is not None and bool(row.get("passkeys")) and self._passkeys.usable_at(request.url.hostname),
         )
 
     async def confirm(self, request: Request) -> Response:

@@ -6,9 +6,11 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pyotp
 import pytest
 from argon2 import PasswordHasher
+from fastapi import FastAPI
 
 from smart_auth.accounts import now
 from smart_auth.pages.page import safe_next
@@ -390,3 +392,30 @@ def test_whoever_has_a_second_factor_proves_it_once_more_with_both(site: Any, br
     site.store.rows("accounts").update_one({}, {"$set": {"totp.last_step": 0}})
     answer = browser.send("/auth/confirm", password=PASSWORD, code=used, next="/auth/account/password")
     assert answer.url.path == "/auth/account/password"
+
+
+def test_passkeys_are_offered_where_browsers_can_use_them(make_site: Any) -> None:
+    """A browser binds them to a name: on 127.0.0.1 there is none; behind a proxy the inner host does not matter."""
+
+    def offered(base_url: str, host: str) -> bool:
+        browser = make_site(base_url=base_url).browser()
+        return "Sign in with a passkey" in browser.get("/auth/sign-in", headers={"Host": host}).text
+
+    assert offered("https://fhir.example.org/fhir", "inner:8000")
+    assert offered("http://127.0.0.1:8000/fhir", "localhost:8000")
+    assert not offered("http://127.0.0.1:8000/fhir", "127.0.0.1:8000")
+
+
+def test_the_routes_stand_in_an_application_of_fastapi_too(site: Any) -> None:
+    application = FastAPI(openapi_url=None)
+    application.router.routes.extend(site.side.routes())
+
+    async def pages() -> list[int]:
+        transport = httpx.ASGITransport(app=application)
+        async with httpx.AsyncClient(transport=transport, base_url=site.side.parts.origin) as client:
+            return [
+                (await client.get(path)).status_code
+                for path in ("/auth/sign-in", "/auth/static/style.css", "/auth/static/passkeys.js", "/auth/none")
+            ]
+
+    assert site.loop.run(pages()) == [200, 200, 200, 404]
