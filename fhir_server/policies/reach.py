@@ -54,8 +54,13 @@ class Reach:
         criteria: Pairs = (),
         ids: frozenset[str] | None = None,
     ) -> Iterator[Grant]:
-        """Grants of these types, as far as they belong to one of the patients."""
+        """Grants of these types, as far as they belong to one of the patients.
+
+        Where there is no patient they allow nothing, and say of each type that it is one which the reader may ask for:
+        a clinician without patients finds none, rather than being refused.
+        """
         if not patients:
+            yield from (Grant(name, verbs, patients, criteria, ids) for name in types)
             return
         reading = verbs_of(set(verbs) - WRITING)
         writing = verbs_of(set(verbs) & WRITING)
