@@ -9,6 +9,8 @@ Spec: https://profiles.ihe.net/ITI/BALP/ (break-glass), http://terminology.hl7.o
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,13 +18,16 @@ from typing import Any, Protocol
 
 from fhir_server.model.access import BREAK_GLASS, Identity
 from fhir_server.model.clock import instant_of, new_id, now_us
-from fhir_server.model.errors import InvalidError, NotFoundError
-from fhir_server.storage.document import Version
+from fhir_server.model.errors import FhirError, InvalidError, NotFoundError
+from fhir_server.storage.document import BROKEN_GLASS, Version
 from fhir_server.storage.rows import Rows, plain
 
-GLASSES = "_broken_glass"
-
 FRESH_S = 1.0
+
+#: How often the trail is told of what ended by itself; nothing is open for longer because of it.
+CLOSED_S = 20.0
+
+_log = logging.getLogger("healthsphere.policies")
 
 #: Open at once, of all users.
 MOST = 1000
@@ -97,7 +102,7 @@ class BreakGlass:
 
     def __init__(self, store: GlassStore, create: Create, witness: Witness, *, most_minutes: int) -> None:
         self._store = store
-        self._rows = store.rows(GLASSES)
+        self._rows = store.rows(BROKEN_GLASS)
         self._create = create
         self._witness = witness
         self._open: dict[str, tuple[Glass, ...]] = {}
@@ -181,6 +186,15 @@ class BreakGlass:
         rows = await self._rows.all({"open": True, "ends": {"$lte": now_us()}}, newest_by="ends", limit=MOST)
         closed = [await self._end(_glass_of(row), row["ends"]) for row in rows]
         return sum(glass is not None for glass in closed)
+
+    async def watch(self) -> None:
+        """Close what has ended by itself, for as long as the server runs."""
+        while True:
+            await asyncio.sleep(CLOSED_S)
+            try:
+                await self.close_ended()
+            except FhirError as error:
+                _log.warning("broken glasses could not be closed: %s", error)
 
     async def _end(self, glass: Glass, moment_us: int) -> Glass | None:
         row = await self._rows.change(glass.id, {"open": True}, plain({"open": False, "ended": moment_us}))

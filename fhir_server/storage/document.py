@@ -104,6 +104,9 @@ LOCKS = "_locks"
 #: Where blobs are named that no version names yet.
 UPLOADS = "_uploads"
 
+#: Rows of patients' records that were opened in an emergency (see `policies.glass`).
+BROKEN_GLASS = "_broken_glass"
+
 #: MongoDB's code for what a unique index refuses.
 DUPLICATE_KEY = 11000
 

@@ -10,7 +10,7 @@ from pymongo.errors import OperationFailure
 
 from fhir_server.model.errors import UnavailableError
 from fhir_server.storage.database import translated
-from fhir_server.storage.document import HISTORY, LOCKS
+from fhir_server.storage.document import BROKEN_GLASS, HISTORY, LOCKS
 
 #: Begins the names of indexes that another process may want, and this one not know of yet: they are left alone.
 OWN_INDEX = "own:"
@@ -46,6 +46,9 @@ async def make_base_indexes(database: Any) -> None:
         )
         await database[LOCKS].create_indexes(
             [IndexModel([("t", 1)], name="litter", expireAfterSeconds=LOCK_LITTER_AFTER_S)]
+        )
+        await database[BROKEN_GLASS].create_indexes(
+            [IndexModel([("ends", -1)], name="open", partialFilterExpression={"open": True})]
         )
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from fhir_server.model.access import Identity, Scope
 from fhir_server.model.clock import now_us
-from fhir_server.policies.glass import GLASSES, BreakGlass
+from fhir_server.policies.glass import BreakGlass
+from fhir_server.storage.document import BROKEN_GLASS
 from tests.policies.conftest import World, somebody
 
 Json = dict[str, Any]
@@ -180,7 +181,7 @@ def test_a_token_for_breaking_the_glass_opens_its_patient_if_it_has_a_reason(
 def test_it_ends_by_itself_and_the_trail_is_told_once(world: World, emergency: Emergency) -> None:
     world.call(emergency.me(), "POST", "$break-glass", asked(emergency.patient, minutes=1))
     (glass,) = emergency.trail.broken
-    world.server.run(world.store.rows(GLASSES).put(glass.id, {"ends": now_us() - 1}))
+    world.server.run(world.store.rows(BROKEN_GLASS).put(glass.id, {"ends": now_us() - 1}))
     time.sleep(1.1)
     assert not emergency.sees()
     other = BreakGlass(world.store, None, world.trail, most_minutes=60)  # type: ignore[arg-type]
