@@ -104,7 +104,7 @@ class Entry:
             operator=OperatorToken(load_or_create(settings.access_token_file)),
         )
         self._apps.server = self.authorization
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     # --- who calls --------------------------------------------------------------------------------------------------
 
@@ -152,12 +152,15 @@ class Entry:
         await asyncio.to_thread(self.authorization.open)
         await self.accounts.open()
         await self._policies.open()
-        self._watching = asyncio.create_task(self.authorization.watch(), name="revocations and keys")
+        self._watching = [
+            asyncio.create_task(self.authorization.watch(), name="revocations and keys"),
+            asyncio.create_task(self.break_glass.watch(), name="broken glass"),
+        ]
 
     async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         await self.accounts.close()
         await asyncio.to_thread(self._rows.close)
 
