@@ -107,6 +107,7 @@ class BreakGlass:
         self._witness = witness
         self._open: dict[str, tuple[Glass, ...]] = {}
         self._fresh_until = 0.0
+        self._turn = 0
         self._when_changed: Callable[[], None] | None = None
         self.most_minutes = most_minutes
 
@@ -116,6 +117,7 @@ class BreakGlass:
 
     def _changed(self) -> None:
         self._fresh_until = 0.0
+        self._turn += 1
         if self._when_changed is not None:
             self._when_changed()
 
@@ -213,13 +215,15 @@ class BreakGlass:
     async def _refresh(self, *, at_once: bool = False) -> None:
         if not at_once and time.monotonic() < self._fresh_until:
             return
-        self._fresh_until = time.monotonic() + FRESH_S
+        began, turn = time.monotonic(), self._turn
         rows = await self._rows.all({"open": True, "ends": {"$gt": now_us()}}, newest_by="ends", limit=MOST)
         found: dict[str, list[Glass]] = {}
         for row in rows:
             glass = _glass_of(row)
             found.setdefault(glass.session, []).append(glass)
         self._open = {session: tuple(glasses) for session, glasses in found.items()}
+        if turn == self._turn:  # else something was opened or closed meanwhile, which these rows may not show
+            self._fresh_until = began + FRESH_S
 
     def of(self, identity: Identity) -> tuple[Glass, ...]:
         """What is open to the session of this user now."""
