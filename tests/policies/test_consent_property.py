@@ -12,7 +12,7 @@ from fhir_server.model.access import AccessPolicy, Grant
 from fhir_server.model.clock import now_us
 from fhir_server.policies.consents.book import ConsentBook
 from fhir_server.policies.consents.boxes import Boxes
-from fhir_server.policies.consents.decide import Recipient, Tree
+from fhir_server.policies.consents.decide import Recipient, TooIntricateError, Tree
 from fhir_server.policies.consents.provision import Provision, provision_of
 from fhir_server.policies.consents.verdict import Consents
 from fhir_server.policies.reach import Reach
@@ -165,15 +165,32 @@ def seen(rows: list[Json], *, base_permits: bool = True) -> set[str]:
     return {name for name, d in zip(NAMES, DOCUMENTS, strict=True) if meets(filters[name.partition("/")[0]], d)}
 
 
+def is_intricate(row: Json) -> bool:
+    """Whether a rule multiplies into more than is worked out: then it hides all and opens nothing (a test below)."""
+    tree = Tree(rule_of(row), BOXES, terminology())
+    try:
+        tree._denied(READER)
+        tree._allowed(READER)
+    except TooIntricateError:
+        return True
+    return False
+
+
 @settings(max_examples=100)
 @given(provisions())
 def test_a_consent_hides_exactly_what_it_says(row: Json) -> None:
+    if is_intricate(row):
+        assert seen([row]) == set()
+        return
     assert seen([row]) == {n for n, r in zip(NAMES, CHART, strict=True) if opinion(row, r) != "deny"}
 
 
 @settings(max_examples=100)
 @given(provisions())
 def test_where_nothing_is_permitted_by_itself_a_consent_opens_exactly_what_it_says(row: Json) -> None:
+    if is_intricate(row):
+        assert seen([row], base_permits=False) == set()
+        return
     shown = {n for n, r in zip(NAMES, CHART, strict=True) if opinion(row, r) == "permit"}
     assert seen([row], base_permits=False) == shown
 
