@@ -14,6 +14,9 @@ from fhir_server.search.matching import meets
 from fhir_server.search.types.conditions import Filter
 from fhir_server.storage.document import Version
 
+#: Values in a filter above which a read by id is judged in this process, by the entries of the one resource.
+LONG = 300
+
 _ACTS = {"c": "create", "r": "read", "u": "change", "d": "delete", "s": "search"}
 
 
@@ -25,6 +28,7 @@ class Guard:
         self._compiler = compiler
         self._indexer = indexer
         self._filters: dict[tuple[str, Verb], Filter] = {}
+        self._long: dict[tuple[str, Verb], bool] = {}
 
     async def filter_of(self, resource_type: str, verb: Verb) -> Filter:
         """What a document must meet; empty where the policy does not limit this verb for this type."""
@@ -32,6 +36,14 @@ class Guard:
         found = self._filters.get(key)
         if found is None:
             found = self._filters[key] = await self._compiler.filter_of(self.policy, resource_type, verb)
+        return found
+
+    async def is_long(self, resource_type: str, verb: Verb) -> bool:
+        """Whether a filter names so much (thousands of patients) that sending it costs more than judging here."""
+        key = (resource_type, verb)
+        found = self._long.get(key)
+        if found is None:
+            found = self._long[key] = length_of(await self.filter_of(resource_type, verb)) > LONG
         return found
 
     async def limits(self, resource_type: str, verb: Verb) -> bool:
@@ -68,6 +80,15 @@ class Guard:
             raise forbidden(version.type, verb)
         if previous is not None and previous.deleted and await self.limits(version.type, "u"):
             raise forbidden(version.type, "u")
+
+
+def length_of(condition: Any) -> int:
+    """How many values a filter names."""
+    if isinstance(condition, Mapping):
+        return sum(map(length_of, condition.values()))
+    if isinstance(condition, list):
+        return sum(map(length_of, condition))
+    return 1
 
 
 def forbidden(resource_type: str, verb: Verb) -> ForbiddenError:

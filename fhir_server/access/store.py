@@ -16,6 +16,7 @@ from fhir_server.model import codec
 from fhir_server.model.access import Verb
 from fhir_server.model.errors import ForbiddenError
 from fhir_server.search.compile import all_of
+from fhir_server.search.lineage import PROVENANCE
 from fhir_server.search.types.conditions import any_of
 from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.document import FIELDS, Blob, Version, past_version_of
@@ -162,6 +163,9 @@ class GuardedStore(Store):
         if resource_type == BINARY:
             found = await self._inner.get(BINARY, resource_id)
             return found if found is not None and await self.shows_binary(found, verb, self._inner) else None
+        if resource_type != PROVENANCE and await self._guard.is_long(resource_type, verb):
+            found = await self._inner.get(resource_type, resource_id)
+            return found if found is not None and await self._guard.allows(found, verb) else None
         return await self._inner.get_where(resource_type, resource_id, condition)
 
     async def shows_binary(self, version: Version, verb: Verb, reads: Store | Unit) -> bool:

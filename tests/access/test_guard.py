@@ -379,3 +379,17 @@ def test_where_ones_data_come_from_is_seen_with_them_and_by_nobody_else(
         made = client.post("Provenance", json=provenance(f"Observation/{name}"))
         assert made.status_code == 201
         assert client.post("Provenance", json=provenance(f"Observation/{theirs}")).status_code == 403
+
+
+def test_a_panel_of_thousands_of_patients_is_held_to_like_a_short_one(world: Any, people: tuple[str, str]) -> None:
+    """Then a read is judged in the server's process, and not by the database."""
+    mine, other = people
+    names = [created(world, observation(patient)) for patient in (mine, other)]
+    panel = frozenset({f"Patient/{mine}", *(f"Patient/of-many-{n}" for n in range(5000))})
+    with as_(world, AccessPolicy(layers=((Grant("*", "cruds", compartments=panel),),))) as client:
+        assert client.get(f"Observation/{names[0]}").status_code == 200
+        assert client.get(f"Observation/{names[1]}").status_code == 404
+        assert client.get("Observation", params={"patient": mine}).json()["total"] == 1
+        assert client.get("Observation", params={"patient": other}).json()["total"] == 0
+        assert client.get(f"Patient/{mine}/$everything").status_code == 200
+        assert client.get(f"Patient/{other}/$everything").status_code == 404
