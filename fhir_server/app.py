@@ -19,9 +19,11 @@ from fhir_server.access.compiled import Compiler
 from fhir_server.access.entrance import Entrance
 from fhir_server.access.gate import Gate
 from fhir_server.entry import Entry
+from fhir_server.http.docs import description_pages
 from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.hosts import LocalHosts
 from fhir_server.http.limits import RequestLimits
+from fhir_server.http.openapi import Described
 from fhir_server.http.pages import pages
 from fhir_server.interactions.background import WORKS
 from fhir_server.interactions.context import Context, Limits
@@ -241,6 +243,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     others.include_router(pages(settings.base_url, store.ping))
     if entry is not None:
         others.router.routes.extend(entry.routes())
+    described = Described(known, TABLE, OPERATIONS, settings.base_url, needs_token=gate is not None)
+    others.include_router(description_pages(described, settings.base_url))
     front: ASGIApp = Front(fhir, others)
     if settings.cors_origins:
         # Without access control, any page that is open in a browser on this machine could read every record: then only

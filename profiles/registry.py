@@ -118,6 +118,7 @@ class Compartment:
 class Operation:
     url: str
     code: str
+    name: str
     resource: tuple[str, ...]
     system: bool
     type: bool
@@ -265,6 +266,7 @@ def _operation_of(row: dict[str, Any]) -> Operation:
     return Operation(
         url=row["url"],
         code=row["code"],
+        name=row["name"],
         resource=tuple(row.get("resource", ())),
         system=row["system"],
         type=row["type"],

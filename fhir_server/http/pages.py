@@ -22,7 +22,9 @@ PAGE = """<!doctype html>
 </style></head><body>
 <h1>HealthSphere</h1><p>FHIR R4 (4.0.1) server, version {version}. The FHIR base is <code>{base}</code>.</p>
 <ul>
-<li><a href="{base}/metadata?_pretty=true&amp;_format=json">CapabilityStatement</a>: what it can do</li>
+<li><a href="docs">The API</a> by resource type, to read and to look things up; the same as
+    <a href="openapi.json">OpenAPI</a></li>
+<li><a href="{base}/metadata?_pretty=true&amp;_format=json">CapabilityStatement</a>: the same to FHIR clients</li>
 <li><a href="{base}/Patient?_pretty=true&amp;_format=json">Patients</a>,
     <a href="{base}/Observation?_sort=-date&amp;_count=5&amp;_pretty=true&amp;_format=json">latest Observations</a>,
     <a href="{base}/_history?_pretty=true&amp;_format=json">what changed last</a></li>

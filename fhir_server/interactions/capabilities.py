@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.definitions import address_of
 from fhir_server.interactions.registration import Interaction, Operation
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
@@ -127,10 +128,10 @@ def capability_statement(
         "rest": [
             {
                 "mode": "server",
-                "resource": [resource_row(registry, operations, name, codes, policy) for name in types],
+                "resource": [resource_row(registry, operations, base_url, name, codes, policy) for name in types],
                 "interaction": [{"code": code} for code in system],
                 "searchParam": system_parameters(registry),
-                "operation": [{"name": o.code, "definition": o.definition} for o in operations if o.system],
+                "operation": [operation_row(o, base_url) for o in operations if o.system],
                 "compartment": [compartment.url for compartment in registry.compartments.values()],
             }
         ],
@@ -138,7 +139,7 @@ def capability_statement(
 
 
 def resource_row(
-    registry: Registry, operations: tuple[Operation, ...], name: str, codes: list[str], policy: Policy
+    registry: Registry, operations: tuple[Operation, ...], base_url: str, name: str, codes: list[str], policy: Policy
 ) -> dict[str, Any]:
     definitions = registry.parameters_of(name)
     return {
@@ -160,11 +161,15 @@ def resource_row(
             for code in sorted(table_of(name, registry).parameters)
         ],
         "operation": [
-            {"name": o.code, "definition": o.definition}
+            operation_row(o, base_url)
             for o in operations
             if (o.type or o.instance) and (not o.types or name in o.types)
         ],
     }
+
+
+def operation_row(operation: Operation, base_url: str) -> dict[str, Any]:
+    return {"name": operation.code, "definition": address_of(operation.definition, base_url)}
 
 
 def system_parameters(registry: Registry) -> list[dict[str, Any]]:

@@ -29,22 +29,24 @@ from fhir_server.interactions.versions import versions
 CORE = "http://hl7.org/fhir/OperationDefinition"
 US_CORE = "http://hl7.org/fhir/us/core/OperationDefinition"
 
-#: Operations of this server alone; their definitions are in `profiles/definitions`.
+#: Operations of this server alone, and those that do less than the specification's, which then have to have definitions
+#: of their own (CapabilityStatement.rest.resource.operation.definition). They are in `profiles/definitions`, and
+#: read at `OperationDefinition/[id]`.
 OWN = "urn:healthsphere:OperationDefinition"
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("validate", f"{CORE}/Resource-validate", validate, type=True, instance=True, touches=False),
-    Operation("meta", f"{CORE}/Resource-meta", meta, instance=True),
+    Operation("meta", f"{OWN}:meta", meta, instance=True),
     Operation("meta-add", f"{CORE}/Resource-meta-add", meta_add, instance=True, affects_state=True),
     Operation("meta-delete", f"{CORE}/Resource-meta-delete", meta_delete, instance=True, affects_state=True),
     Operation("versions", f"{CORE}/CapabilityStatement-versions", versions, system=True),
     Operation("match", f"{CORE}/Patient-match", match, types=("Patient",), type=True),
     Operation("graphql", f"{CORE}/Resource-graphql", graphql, system=True, instance=True),
-    Operation("everything", f"{CORE}/Patient-everything", everything, types=("Patient",), instance=True),
+    Operation("everything", f"{OWN}:patient-everything", everything, types=("Patient",), instance=True),
     Operation("everything", f"{CORE}/Encounter-everything", everything, types=("Encounter",), instance=True),
     Operation("lastn", f"{CORE}/Observation-lastn", lastn, types=("Observation",), type=True),
     Operation("stats", f"{CORE}/Observation-stats", stats, types=("Observation",), type=True),
-    Operation("document", f"{CORE}/Composition-document", document, types=("Composition",), type=True, instance=True),
+    Operation("document", f"{OWN}:document", document, types=("Composition",), type=True, instance=True),
     Operation("docref", f"{US_CORE}/docref", docref, types=("DocumentReference",), type=True),
     Operation("convert", f"{CORE}/Resource-convert", convert, system=True),
     Operation("reindex", f"{OWN}:reindex", reindex, system=True, elevated=True),
