@@ -14,7 +14,7 @@ from fhir_server.version import VERSION
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>HealthSphere</title>
+<title>HealthSphere</title><link rel="icon" href="data:,">
 <style>
   body {{ font: 16px/1.6 system-ui, sans-serif; max-width: 44rem; margin: 4rem auto; padding: 0 1.5rem }}
   body {{ color: #1c2733 }} h1 {{ font-size: 1.9rem; margin-bottom: .2rem }} a {{ color: #0b6e8a }}

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.claims import Claimant
+
 
 class Exact:
     """JSON as a tree whose numbers are pairs `("number", text as written)`, and its comparison."""
@@ -63,3 +65,9 @@ def in_portions(make_server: Any) -> Callable[..., list[Any]]:
         return answers
 
     return get_all
+
+
+@pytest.fixture(scope="session")
+def claimant(make_server: Callable[..., Any]) -> Claimant:
+    """A server of its own, which is held to its CapabilityStatement: the indexes of 146 types are made once."""
+    return Claimant(make_server())
