@@ -104,9 +104,9 @@ def sensible(answer: Raw, method: str = "GET") -> None:
             assert b"<OperationOutcome xmlns=" in answer.body[:200]
             assert b"<diagnostics value=" in answer.body
             return
-        assert answer.headers["content-type"].startswith(("application/fhir+json", "application/json", "text/json")), (
-            answer
-        )
+        # Of lines of JSON, a refusal is one.
+        spoken = ("application/fhir+json", "application/json", "text/json", "application/fhir+ndjson")
+        assert answer.headers["content-type"].startswith(spoken), answer
         outcome = json.loads(answer.body)
         assert outcome["resourceType"] == "OperationOutcome"
         assert outcome["issue"]
