@@ -24,7 +24,7 @@ from profiles.registry import registry
 
 pytestmark = pytest.mark.xdist_group("fuzz")
 TYPES = ("Patient", "Observation")
-EXAMPLES = 10
+EXAMPLES = 15
 BASE = "http://test/fhir"
 JSON = "application/fhir+json"
 FORM = "application/x-www-form-urlencoded"
