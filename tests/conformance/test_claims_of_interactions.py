@@ -315,6 +315,45 @@ def test_every_compartment_is_searched_for_every_type_that_it_has(claimant: Clai
         claimant.expect(200, [Call("POST", f"{place}/_search", "_id=nobody", form)])
 
 
+#: By compartment, something that belongs to its resource, and to no other of these.
+BELONGINGS: dict[str, Json] = {
+    "Patient": {"resourceType": "Condition", "subject": {"reference": "Patient/belonging"}},
+    "Encounter": {
+        "resourceType": "Condition",
+        "subject": {"reference": "Group/x"},
+        "encounter": {"reference": "Encounter/belonging"},
+    },
+    "Practitioner": {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"text": "x"},
+        "performer": [{"reference": "Practitioner/belonging"}],
+    },
+    "RelatedPerson": {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"text": "x"},
+        "performer": [{"reference": "RelatedPerson/belonging"}],
+    },
+    "Device": {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"text": "x"},
+        "device": {"reference": "Device/belonging"},
+    },
+}
+
+
+def test_a_compartment_has_what_refers_to_its_resource_and_nothing_else(claimant: Claimant) -> None:
+    assert BELONGINGS.keys() == registry().compartments.keys()
+    for name, resource in BELONGINGS.items():
+        kind = resource["resourceType"]
+        claimant.expect((200, 201), [Call("PUT", f"{kind}/of-{name}", {**resource, "id": f"of-{name}"})])
+    for name, resource in BELONGINGS.items():
+        (answer,) = claimant.expect(200, [Call("GET", f"{name}/belonging/{resource['resourceType']}")])
+        assert [entry["resource"]["id"] for entry in answer.json()["entry"]] == [f"of-{name}"]
+
+
 MEDIA_TYPES = {
     "json": "application/fhir+json",
     "xml": "application/fhir+xml",

@@ -37,6 +37,7 @@ from fhir_server.search.query import Prefix, Summary, Total
 from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings, variable_of
 from profiles.registry import registry
+from tests.docs.test_docs import keys_in_code
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
@@ -203,6 +204,11 @@ def preferences() -> Iterator[Key]:
                     left=ast.Constant(value=str(name)), comparators=[ast.Call(func=ast.Name(id="preferences"))]
                 ):
                     yield (name,)
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Call(func=ast.Name(id="preferences")), attr="get"),
+                    args=[ast.Constant(value=str(name)), *_],
+                ) if name not in ("return", "handling"):
+                    yield (name,)
 
 
 def answer_headers() -> Iterator[Key]:
@@ -226,8 +232,6 @@ def limits() -> Iterator[Key]:
 
 def validation() -> Iterator[Key]:
     """The keys of what is wrong with a resource."""
-    from tests.docs.test_docs import keys_in_code  # noqa: PLC0415
-
     yield from ((key,) for key in keys_in_code() if key.startswith("HS-VAL-"))
 
 
@@ -291,7 +295,7 @@ def test_no_row_stands_twice() -> None:
 
 
 @cache
-def tests_in(path: str) -> frozenset[str]:
+def names_in(path: str) -> frozenset[str]:
     tree = ast.parse((ROOT / path).read_text("utf-8"))
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
@@ -306,7 +310,7 @@ def test_every_row_names_tests_that_exist_and_shows_what_stands_in_them() -> Non
         assert row.pending or row.proofs, f"{row} names no test"
         for proof in row.proofs:
             assert (ROOT / proof.path).is_file(), f"{row}: there is no {proof.path}"
-            assert proof.test in tests_in(proof.path), f"{row}: {proof.path} has no {proof.test}"
+            assert proof.test in names_in(proof.path), f"{row}: {proof.path} has no {proof.test}"
             for piece in proof.shown:
                 assert piece in text_of(proof.path), f"{row}: {proof.path} has no {piece!r}"
 
@@ -317,7 +321,7 @@ def test_a_missing_row_and_a_dead_link_would_be_found() -> None:
     (row,) = _rows(["## Formats", dead])
     assert (row.section, row.key, row.pending) == ("Formats", ("x",), False)
     assert row.proofs == (Proof("test_nothing", "tests/conformance/test_conformance_table.py", ("a|b",)),)
-    assert "test_nothing" not in tests_in(row.proofs[0].path)
+    assert "test_nothing" not in names_in(row.proofs[0].path)
     (pending,) = _rows(["| `x` | not yet | |"])
     assert pending.pending
     assert len(rows()) > 300

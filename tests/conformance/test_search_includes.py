@@ -127,6 +127,9 @@ CASES = {
     "Patient?_id=a&_revinclude=Observation:subject&_revinclude:iterate=Provenance:target": (
         "Observation/o1 Observation/o2 Provenance/v"
     ),
+    "Patient?_id=a&_revinclude=Observation:subject&_revinclude:recurse=Provenance:target": (
+        "Observation/o1 Observation/o2 Provenance/v"
+    ),
     "Patient?_id=a&_revinclude=*": "Observation/o1 Observation/o2 Patient/b Provenance/v",
     "Patient?_id=a&_revinclude=Observation:*": "Observation/o1 Observation/o2",
     "Patient?_id=a&_include=Patient:organization&_revinclude=Observation:patient": (

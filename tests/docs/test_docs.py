@@ -15,6 +15,7 @@ import typer.main
 
 from fhir_server.cli import app
 from fhir_server.cli.serve import OTHER_VARIABLES
+from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.model import errors
 from fhir_server.settings import Settings, variable_of
 
@@ -121,6 +122,16 @@ def test_the_test_command_of_the_readme_is_the_one_that_ci_runs() -> None:
     steps = set(re.findall(r"make --no-print-directory (\w+)", (ROOT / ".ci" / "run").read_text("utf-8")))
     assert {"check", "test"} <= steps
     assert any("make check test" in block for block in fences(ROOT / "README.md", "sh"))
+
+
+# --- operations -----------------------------------------------------------------------------------------------------
+
+
+def test_every_operation_is_shown_by_an_example() -> None:
+    pages = [path for path in PAGES if path.name.startswith("operations-")]
+    blocks = [body for page in pages for language in ("sh", "http") for body in fences(page, language)]
+    called = {code for block in blocks for code in re.findall(r"/\$([a-z-]+)", block)}
+    assert called == {operation.code for operation in OPERATIONS}
 
 
 # --- message keys ---------------------------------------------------------------------------------------------------

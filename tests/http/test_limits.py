@@ -235,3 +235,16 @@ def test_the_count_of_running_requests_goes_down_whatever_becomes_of_them(server
     for _ in range(600):
         server.run(cancelled())
     assert server.client.get("metadata").status_code == 200
+
+
+def test_a_page_has_so_many_matches_unless_more_or_fewer_are_asked_for(
+    make_server: Callable[..., InProcessServer],
+) -> None:
+    client = make_server(default_page_size=2).client
+    for number in range(3):
+        client.put(
+            f"Basic/page-{number}", json={"resourceType": "Basic", "id": f"page-{number}", "code": {"text": "x"}}
+        )
+    for place in ("Basic", "Basic/_history", ""):
+        assert len(client.get(place).json()["entry"]) == 2, place
+    assert len(client.get("Basic?_count=3").json()["entry"]) == 3

@@ -45,6 +45,17 @@ def test_validate_of_a_stored_resource(client: httpx.Client) -> None:
     assert client.get("Patient/never-was/$validate?mode=delete").status_code == 404
 
 
+def test_the_mode_profile_judges_by_the_profile_that_is_named(client: httpx.Client) -> None:
+    own = "http://hl7.org/fhir/StructureDefinition/Patient"
+    faulty = {**PATIENT, "gendr": "male"}
+    for resource, expected in ((PATIENT, ["information"]), (faulty, ["error"])):
+        body = parameters(resource=resource, mode="profile", profile=own)
+        assert severities(client.post("Patient/$validate", json=body)) == expected
+    unknown = parameters(resource=PATIENT, mode="profile", profile="http://example.org/StructureDefinition/none")
+    answer = client.post("Patient/$validate", json=unknown)
+    assert answer.status_code >= 400 or "error" in severities(answer)
+
+
 @pytest.mark.parametrize(
     "body", [parameters(mode="nonsense", resource=PATIENT), parameters(), {"resourceType": "Observation"}, {"x": 1}]
 )
