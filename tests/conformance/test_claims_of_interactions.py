@@ -35,8 +35,17 @@ def resource(name: str, resource_id: str, **more: Any) -> Json:
 
 
 def stored(claimant: Claimant, types: tuple[str, ...], resource_id: str) -> None:
-    """One resource of each type under this id."""
-    claimant.expect((200, 201), [Call("PUT", f"{t}/{resource_id}", resource(t, resource_id)) for t in types])
+    """One resource of each type under this id, all in one transaction."""
+    claimant.expect(200, [Call("POST", "", bundle("transaction", *(put(t, resource_id) for t in types)))])
+
+
+def put(name: str, resource_id: str) -> Json:
+    request = {"method": "PUT", "url": f"{name}/{resource_id}"}
+    return {"resource": resource(name, resource_id), "request": request}
+
+
+def bundle(kind: str, *entries: Json) -> Json:
+    return {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
 
 
 # --- what each interaction code means ---------------------------------------------------------------------------------
@@ -246,10 +255,6 @@ def test_all_else_that_is_said_of_a_type_is_true(claimant: Claimant, types: tupl
 
 
 # --- the system -------------------------------------------------------------------------------------------------------
-
-
-def bundle(kind: str, *entries: Json) -> Json:
-    return {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
 
 
 def carries_out_transactions(claimant: Claimant) -> None:
