@@ -67,7 +67,8 @@ async def reindexing(store: Store, indexer: Indexer, types: Iterable[str]) -> As
                 break
             entries = []
             for row in rows:
-                entries.append((row["_id"], row["v"], indexer.entries_of(codec.decode(row["r"]))))
+                indexed = indexer.indexed(codec.decode(row["r"]))
+                entries.append((row["_id"], row["v"], indexed.entries, indexed.contained))
                 await asyncio.sleep(0)
             await store.set_entries(resource_type, entries)
             after = rows[-1]["_id"]

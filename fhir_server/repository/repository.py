@@ -166,13 +166,13 @@ class Repository:
             UnprocessableError: 422; an active search parameter that cannot be searched by.
         """
         if change.resource is None:
-            return Checked(change, {})
+            return Checked(change)
         issues = self.issues_of(change.resource)
         if any(issue.severity in ("error", "fatal") for issue in issues):
             raise InvalidError(issues)
         if change.type == SEARCH_PARAMETER and self._definitions is not None:
             self._definitions.require_usable(change.resource)
-        return Checked(change, self._indexer.entries_of(change.resource), tuple(issues))
+        return Checked(change, self._indexer.indexed(change.resource), tuple(issues))
 
     def issues_of(self, resource: Json) -> list[Issue]:
         """All that the validation has to say of a resource."""

@@ -17,10 +17,12 @@ from fhir_server.search.across import page_across, parse_across
 from fhir_server.search.bounds import BOUNDS, Bounds
 from fhir_server.search.compartment import membership
 from fhir_server.search.compile import Access, filter_of, unrestricted
+from fhir_server.search.contained import page_of_contained, require_standing
 from fhir_server.search.dense import Dense
 from fhir_server.search.execute import SearchStore, page_of
 from fhir_server.search.follow import Follower
 from fhir_server.search.include import NOTHING, Included, Inclusion, fields_of
+from fhir_server.search.inside import rows_in
 from fhir_server.search.page import Page
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
@@ -114,9 +116,15 @@ class Searcher:
         )
         self._require_whole(search)
         (search,) = await self._ready([search])
+        if search.looks_inside:
+            return await self._with_included(Found(search, await self._page_of_contained(search)))
         fields = fields_of(search.includes, resource_type, self._registry)
         page = await page_of(self._store, search, self._terminology, self._access(resource_type), fields)
         return await self._with_included(Found(search, page))
+
+    async def _page_of_contained(self, search: Search) -> Page:
+        stored = await self._store.collections()
+        return await page_of_contained(self._store, search, stored, self._registry, self._terminology, self._access)
 
     async def search_types(
         self,
@@ -181,7 +189,10 @@ class Searcher:
         inclusion = Inclusion(
             self._store, self._registry, search.includes, self._access, bounds.includes, bounds.include_rounds
         )
-        return replace(found, included=await inclusion.added_to(found.matches))
+        inside = [
+            (search.resource_type, inner) for row in found.page.rows for inner in rows_in(row, search.resource_type)
+        ]
+        return replace(found, included=await inclusion.added_to(found.matches, inside))
 
     def _parsed(
         self,
@@ -229,6 +240,7 @@ class Searcher:
         """
         self._bounds.require(pairs)
         search = self._parsed(resource_type, pairs, strict=strict, default_count=default_count, max_count=max_count)
+        require_standing(search)
         (search,) = await self._ready([search])
         return search, filter_of(search, self._terminology, self._access(resource_type))
 
@@ -260,6 +272,7 @@ class Searcher:
         pairs = decoded(criteria)
         self._bounds.require(pairs)
         search = self._parsed(resource_type, pairs, strict=True, default_count=1, max_count=1)
+        require_standing(search)
         if not search.predicates:
             raise PreconditionFailedError(
                 f"The criteria {criteria!r} hold no search parameter of {resource_type}.",

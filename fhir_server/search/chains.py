@@ -72,7 +72,7 @@ def chain_of(table: ParameterTable, name: str, read: Read) -> Chain | Issue | No
             case _:
                 links.append((resource_type, found))
     if links:
-        return Chain(parameter, tuple(links))
+        return Chain(table.resource_type, table.parameters["_id"], parameter, tuple(links))
     if empty:
         return None
     if refused:

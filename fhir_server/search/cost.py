@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fhir_server.search.query import AllOf, AnyOf, Comparison, Predicate, ReferenceValue, Search, TokenValue, Value
+from fhir_server.search.query import AllOf, AnyOf, Comparison, Led, Predicate, ReferenceValue, Search, TokenValue, Value
 
 #: Types to which one record seldom has more than some thousand others.
 NARROW_TARGETS = ("Patient/", "Encounter/")
@@ -45,6 +45,8 @@ def is_narrow(predicate: Predicate) -> bool:
             return any(map(is_narrow, predicates))
         case AnyOf(predicates):
             return all(map(is_narrow, predicates))
+        case Led(references, containers):
+            return is_narrow(references) and (containers is None or is_narrow(containers))
     return False
 
 

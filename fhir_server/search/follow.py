@@ -3,36 +3,43 @@
 The innermost searches run first, each for the ids that it finds; those of one level are one command, whatever the
 number of chains and of types that they lead to. The next level compares its references with these ids.
 
+A chain also leads into the resource itself, where its reference is to one that is contained. The same command looks for
+such containers; where there are none, as mostly, the comparison is with references alone.
+
 Spec: https://hl7.org/fhir/R4/search.html#chaining, https://hl7.org/fhir/R4/search.html#has
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fhir_server.model import codec
 from fhir_server.model.errors import UnprocessableError
-from fhir_server.search.compile import LIVING, Access, all_of, filter_of
+from fhir_server.search.compile import LIVING, Access, all_of, condition_of, filter_of
 from fhir_server.search.cost import is_narrow
 from fhir_server.search.dense import MANY, WORTHWHILE, Dense, chart_field
+from fhir_server.search.inside import containing
 from fhir_server.search.query import (
     Chain,
     Comparison,
+    Led,
     Listed,
     Parameter,
     Predicate,
     ReferenceValue,
     Reverse,
     Search,
+    Test,
     TextValue,
     TokenValue,
     Value,
+    Words,
     parts_of,
     with_parts,
 )
-from fhir_server.search.types.conditions import Filter, starts_with
+from fhir_server.search.types.conditions import Filter, either, starts_with
 from profiles.terminology import Terminology
 
 #: Resources that one step of a chain may find.
@@ -54,11 +61,15 @@ class LookupStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    """One inner search: a pipeline over a type whose rows have what they found as `e`."""
+    """One inner search: a pipeline over a type whose rows have what they found as `e`.
+
+    With `inside`, they are the ids of resources that contain what a chain leads to.
+    """
 
     resource_type: str
     stages: list[Stage]
     quick: bool
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,7 @@ class Follower:
         while True:
             pending = dict.fromkeys(found for s in searches for p in s.predicates for found in _innermost(p))
             if not pending:
-                return list(searches)
+                return [_settled(s) for s in searches]
             known = await self._looked_up(list(pending))
             searches = [replace(s, predicates=tuple([_known(p, known) for p in s.predicates])) for s in searches]
 
@@ -96,10 +107,14 @@ class Follower:
         results = iter(await self._rows_of(flat))
         known: dict[Predicate, Predicate] = {}
         for predicate, group in zip(predicates, lookups, strict=True):
-            found = [(lookup.resource_type, next(results)) for lookup in group]
+            found = [(lookup, next(results)) for lookup in group]
             if isinstance(predicate, Reverse):
                 await self._learn(predicate, found[0][1])
-            known[predicate] = self._comparison(predicate, found)
+            outside = [(look.resource_type, rows) for look, rows in found if not look.inside]
+            known[predicate] = referred = self._comparison(predicate, outside)
+            if isinstance(predicate, Chain):
+                ids = _limited(predicate.parameter, [row["e"] for look, rows in found if look.inside for row in rows])
+                known[predicate] = Led(referred, _by_id(predicate.key, ids) if ids else None, predicate.links)
         return known
 
     async def _learn(self, reverse: Reverse, rows: list[Row]) -> None:
@@ -126,10 +141,10 @@ class Follower:
 
     def _lookups_of(self, predicate: Predicate) -> list[_Lookup]:
         match predicate:
-            case Chain(parameter, links):
+            case Chain(_, _, parameter, links):
                 field = "$x.url" if parameter.canonical else "$_id"
                 wanted: list[Stage] = [{"$limit": MOST + 1}, {"$project": {"_id": 0, "e": field}}]
-                return [self._lookup(name, inner, wanted) for name, inner in links]
+                return [*(self._lookup(name, inner, wanted) for name, inner in links), *self._containers(predicate)]
             case Reverse():
                 if self.dense is not None and predicate in self.dense:
                     return [self._charted(predicate)]
@@ -145,6 +160,19 @@ class Follower:
         conditions = filter_of(inner, self.terminology, self.access(resource_type))
         return _Lookup(resource_type, [{"$match": conditions}, *wanted], quick=is_narrow(predicate))
 
+    def _containers(self, chain: Chain) -> list[_Lookup]:
+        """Who refers, by the chain's reference, to a resource within itself that meets its predicate."""
+        conditions: list[Filter] = []
+        quick = True
+        for way, name, predicate in _ways_of(chain.parameter, chain.links):
+            conditions.append(containing(name, condition_of(on_entries(predicate), self.terminology), way))
+            quick = quick and is_narrow(predicate)
+        if not conditions:
+            return []
+        found = all_of([either(conditions), *self.access(chain.resource_type)])
+        stages: list[Stage] = [{"$match": found}, {"$limit": MOST + 1}, {"$project": {"_id": 0, "e": "$_id"}}]
+        return [_Lookup(chain.resource_type, stages, quick=quick, inside=True)]
+
     def _charted(self, reverse: Reverse) -> _Lookup:
         """Who has such a resource, told by the index of charts alone: one step in it for each."""
         field = chart_field(reverse)
@@ -159,10 +187,10 @@ class Follower:
 
     def _comparison(self, predicate: Predicate, found: list[tuple[str, list[Row]]]) -> Comparison:
         match predicate:
-            case Chain(parameter, _) if parameter.canonical:
+            case Chain(parameter=parameter) if parameter.canonical:
                 urls = _limited(parameter, [url for _, rows in found for row in rows for url in row.get("e", ())])
                 return Comparison(parameter, None, (ReferenceValue(tuple(urls)),))
-            case Chain(parameter, _):
+            case Chain(parameter=parameter):
                 entries = _limited(parameter, [f"{name}/{row['e']}" for name, rows in found for row in rows])
                 return Comparison(parameter, None, (ReferenceValue(tuple(entries)),))
             case Reverse(resource_type, key, _, parameter, _):
@@ -200,6 +228,56 @@ def _known(predicate: Predicate, known: Mapping[Predicate, Predicate]) -> Predic
     if predicate in known:
         return known[predicate]
     return with_parts(predicate, tuple([_known(part, known) for part in parts_of(predicate)]))
+
+
+def _ways_of(parameter: Parameter, links: Iterable[tuple[str, Predicate]]) -> Iterator[tuple[str, str, Predicate]]:
+    """The ways of a chain within one container, each with the type that it leads to and what is asked there."""
+    for name, predicate in links:
+        if is_of_entries(predicate):
+            yield parameter.code, name, predicate
+        if isinstance(predicate, Led):
+            for way, target, inner in _ways_of(predicate.references.parameter, predicate.links):
+                yield f"{parameter.code}.{way}", target, inner
+
+
+def is_of_entries(predicate: Predicate) -> bool:
+    """Whether a predicate is about what is said in a resource, not about its id or its moment.
+
+    The id of a contained resource names it within its container alone, and no other resource refers to it.
+    """
+    match predicate:
+        case Comparison(parameter) | Test(parameter):
+            return parameter.field.startswith("x.")
+        case Words():
+            return True
+        case Led(references):
+            return is_of_entries(references)
+        case _:
+            return all(map(is_of_entries, parts_of(predicate)))
+
+
+def on_entries(predicate: Predicate) -> Predicate:
+    """The same predicate of a contained resource: its references lead to resources that stand by themselves."""
+    if isinstance(predicate, Led):
+        return predicate.references
+    return with_parts(predicate, tuple([on_entries(part) for part in parts_of(predicate)]))
+
+
+def _settled(search: Search) -> Search:
+    """The search with a plain comparison for each chain that leads into no container, as most do."""
+    if not any(map(_has_led, search.predicates)):
+        return search
+    return replace(search, predicates=tuple(map(_without_led, search.predicates)))
+
+
+def _has_led(predicate: Predicate) -> bool:
+    return isinstance(predicate, Led) or any(map(_has_led, parts_of(predicate)))
+
+
+def _without_led(predicate: Predicate) -> Predicate:
+    if isinstance(predicate, Led):
+        return predicate.references if predicate.containers is None else predicate
+    return with_parts(predicate, tuple(map(_without_led, parts_of(predicate))))
 
 
 def _referred(reverse: Reverse) -> list[Stage]:

@@ -11,6 +11,7 @@ from functools import partial
 
 from fhir_server.model.errors import InvalidError, Issue, UnprocessableError
 from fhir_server.search.chains import HAS, LIST, Depth, about, chain_of, listed_of, looks_elsewhere, reverse_of
+from fhir_server.search.contained import has_moment_below, not_inside
 from fhir_server.search.controls import NAMES, SILENT, Controls
 from fhir_server.search.escape import split, unescape
 from fhir_server.search.filter.build import FILTER, predicate_of
@@ -73,7 +74,8 @@ def parse(
     """
     table = table_of(resource_type, registry)
     base = f"{base_url.rstrip('/')}/" if base_url else ""
-    controls = Controls(table, max_count, min(default_count, max_count))
+    looks_inside = any(name == "_contained" and text in ("true", "both") for name, text in pairs)
+    controls = Controls(table, max_count, min(default_count, max_count), looks_inside)
     predicates: list[Predicate] = []
     applied: list[tuple[str, str]] = []
     ignored: list[Issue] = []
@@ -91,18 +93,22 @@ def parse(
                     applied.append((name, took))
                 continue
             if name in INCLUDES:
-                found = include_of(table, name, text, registry)
+                found = include_of(table, name, text, registry, anywhere=looks_inside)
                 if isinstance(found, Issue):
                     ignored.append(found)
                 elif found not in includes:
                     includes[found] = None
                     applied.append((name, text))
                 continue
+            if looks_inside and (name == LIST or name.startswith(HAS)):
+                raise not_inside(name)
             depth = Depth(name, max_chain_depth) if looks_elsewhere(name) or name == FILTER else None
             predicate = _predicate(table, name, text, base, registry, depth)
             if isinstance(predicate, Issue):
                 ignored.append(about(predicate, name))
             elif predicate is not None:
+                if looks_inside and has_moment_below(predicate):
+                    raise not_inside(name)
                 predicates.append(predicate)
                 applied.append((name, text))
         except InvalidError as error:
@@ -115,13 +121,15 @@ def parse(
     return Search(
         resource_type=resource_type,
         predicates=tuple(predicates),
-        sort=(*controls.sort, *_by_nearness(controls.sort, predicates)),
+        sort=controls.sort if looks_inside else (*controls.sort, *_by_nearness(controls.sort, predicates)),
         count=controls.count,
         total=controls.total,
         summary=controls.summary,
         elements=controls.elements,
         cursor=controls.cursor,
         includes=tuple(includes),
+        contained=controls.contained,
+        contained_type=controls.contained_type,
         applied=tuple(applied),
         ignored=tuple([replace(issue, severity="warning") for issue in ignored]) if ignored else (),
     )

@@ -19,6 +19,8 @@ from fhir_server.model.errors import Issue
 Prefix = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
 Total = Literal["none", "estimate", "accurate"]
 Summary = Literal["true", "text", "data", "count", "false"]
+Contained = Literal["false", "true", "both"]
+ContainedType = Literal["container", "contained"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +222,30 @@ class Chain:
     """A reference leads to a resource that meets a predicate: `subject:Patient.name=peter`.
 
     Attributes:
+        resource_type: the type that is searched
+        key: its id
         parameter: the reference
         links: the types that it may lead to, each with what the resource must meet; one of them does
     """
 
+    resource_type: str
+    key: Parameter
     parameter: Parameter
+    links: tuple[tuple[str, Predicate], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Led:
+    """What a chain has found: the references to follow, and the resources that it leads to within themselves.
+
+    Attributes:
+        references: one of them is what the reference says
+        containers: the resource contains what the reference leads to; None when there are no such resources
+        links: of the chain, its predicates followed as well
+    """
+
+    references: Comparison
+    containers: Comparison | None
     links: tuple[tuple[str, Predicate], ...]
 
 
@@ -257,7 +278,7 @@ class Listed:
 
 
 #: What a search may be made of.
-Predicate = Comparison | Test | Words | AnyOf | AllOf | Not | Chain | Reverse | Listed
+Predicate = Comparison | Test | Words | AnyOf | AllOf | Not | Chain | Led | Reverse | Listed
 
 
 def parts_of(predicate: Predicate) -> tuple[Predicate, ...]:
@@ -267,7 +288,7 @@ def parts_of(predicate: Predicate) -> tuple[Predicate, ...]:
             return predicates
         case Not(inner):
             return (inner,)
-        case Chain(_, links):
+        case Chain(links=links):
             return tuple([part for _, part in links])
         case Reverse():
             return (predicate.predicate,)
@@ -282,7 +303,7 @@ def with_parts(predicate: Predicate, parts: tuple[Predicate, ...]) -> Predicate:
             return replace(predicate, predicates=parts)
         case Not():
             return Not(parts[0])
-        case Chain(_, links):
+        case Chain(links=links):
             return replace(predicate, links=tuple([(name, p) for (name, _), p in zip(links, parts, strict=True)]))
         case Reverse():
             return replace(predicate, predicate=parts[0])
@@ -329,6 +350,8 @@ class Search:
         total: what `_total` asks for; None when it was not given
         cursor: where the page starts, as a link of ours said (see `page`)
         includes: what is added to the matches of a page
+        contained: whether contained resources are searched: instead of those that stand by themselves, or with them
+        contained_type: what is shown of one that is found: its container, or itself
         compartment: whose compartment is searched, such as `Patient/1`; empty for none
         applied: the parameters that took effect, in order, for the self link
         ignored: a warning for each parameter that did not
@@ -343,6 +366,8 @@ class Search:
     elements: tuple[str, ...] = ()
     cursor: str | None = None
     includes: tuple[Include, ...] = ()
+    contained: Contained = "false"
+    contained_type: ContainedType = "container"
     compartment: str = ""
     applied: tuple[tuple[str, str], ...] = ()
     ignored: tuple[Issue, ...] = ()
@@ -351,3 +376,8 @@ class Search:
     def only_total(self) -> bool:
         """Whether the answer is the number of matches alone (`_summary=count`, `_count=0`)."""
         return self.summary == "count" or self.count == 0
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether contained resources are searched."""
+        return self.contained != "false"

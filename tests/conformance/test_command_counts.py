@@ -151,6 +151,12 @@ READING = {
         200,
         ["query Observation", "query Patient"],
     ),
+    "contained resources": ("Medication?code=1&_contained=true", 200, ["listCollections", "query Observation"]),
+    "contained and other resources, with what they refer to": (
+        "Patient?gender=male&_contained=both&_containedType=contained&_include=Patient:organization",
+        200,
+        ["listCollections", "query Observation"],
+    ),
     "a compartment and one type": ("Patient/p0/Observation?code=1", 200, ["query Observation"]),
     "a whole compartment": ("Patient/p0/*", 200, ["listCollections", "query Observation"]),
     "two types": ("?_type=Patient,Observation", 200, ["query Observation"]),

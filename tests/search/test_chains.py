@@ -124,6 +124,25 @@ def test_a_chain_becomes_a_comparison_with_the_references_found() -> None:
     assert condition(nobody) == {"x.subject": {"$in": []}}
 
 
+def test_a_chain_leads_to_what_the_resource_contains_as_well() -> None:
+    store = Told([{"n": 0, "e": "1"}, {"n": 1, "e": "o1"}, {"n": 1, "e": "o2"}])
+    search = followed(read("Observation", ("subject:Patient.name", "eva")), store)
+    assert condition(search) == {"$or": [{"x.subject": "Patient/1"}, {"_id": {"$in": ["o1", "o2"]}}], "d": None}
+    assert is_quick(search)
+    (union,) = [stage["$unionWith"] for stage in store.asked[0][1] if "$unionWith" in stage]
+    assert (union["coll"], union["pipeline"][0]["$match"]["$and"][1]) == ("Observation", {"c.k": "Patient<subject"})
+
+
+def test_a_chain_within_one_container_goes_from_one_contained_resource_to_another() -> None:
+    pair = ("medication:Medication.ingredient:Substance.code", "a")
+    store = Told([{"n": 0, "e": "1"}], [{"n": 1, "e": "r"}])
+    search = followed(read("MedicationRequest", pair), store)
+    assert condition(search) == {"$or": [{"x.medication": {"$in": []}}, {"_id": "r"}], "d": None}
+    (union,) = [stage["$unionWith"] for stage in store.asked[1][1] if "$unionWith" in stage]
+    assert {"c.k": "Medication<medication"} in union["pipeline"][0]["$match"]["$or"][0]["$and"]
+    assert {"c.k": "Substance<medication.ingredient"} in union["pipeline"][0]["$match"]["$or"][1]["$and"]
+
+
 def test_a_reverse_chain_becomes_ids_and_leaves_deleted_resources_out() -> None:
     store = Told([{"n": 0, "e": "Patient/1", "c": 1}])
     search = followed(read("Patient", ("_has:Observation:patient:code", "1")), store)
@@ -131,7 +150,7 @@ def test_a_reverse_chain_becomes_ids_and_leaves_deleted_resources_out() -> None:
 
 
 def test_chains_of_one_level_are_one_command_and_narrow_ones_are_shared() -> None:
-    store = Told([{"n": 0, "e": "1"}, {"n": 1, "e": "2"}])
+    store = Told([{"n": 0, "e": "1"}, {"n": 2, "e": "2"}])  # 1 and 3 look for what is contained
     pairs = (("patient.identifier", "a"), ("encounter.identifier", "b"))
     search = followed(read("Observation", *pairs), store)
     assert len(store.asked) == 1
