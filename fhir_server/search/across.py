@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from fhir_server.model.errors import InvalidError, Issue
 from fhir_server.search.compile import Access, filter_of
-from fhir_server.search.controls import ACROSS, NAMES, SILENT, sorted_across
+from fhir_server.search.controls import ACROSS, NAMES, QUERY, SILENT, sorted_across
 from fhir_server.search.include import INCLUDES, include_of
+from fhir_server.search.named import of_one_type
 from fhir_server.search.page import Page
 from fhir_server.search.parameters import table_of
 from fhir_server.search.query import Include, Search
@@ -45,6 +46,9 @@ def parse_across(
     Raises:
         InvalidError: 400; a malformed value, or, when strict, a parameter that the types do not have in common.
     """
+    named = next((text for name, text in pairs if name == QUERY and text), None)
+    if named is not None:
+        raise of_one_type(named)
     pairs, refused = _sortable(pairs)
     includes, included, idle = _includes_of(types, pairs, registry)
     refused += idle

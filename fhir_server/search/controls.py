@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import get_args
 
-from fhir_server.model.errors import InvalidError, Issue
+from fhir_server.model.errors import Issue
 from fhir_server.search.parameters import ParameterTable
 from fhir_server.search.query import Contained, ContainedType, SortKey, Summary, Total
 from fhir_server.search.types.conditions import malformed
 
 CURSOR = "_cursor"
+QUERY = "_query"
 
 #: Spoken about by the HTTP layer; nothing for a search to apply.
 SILENT = frozenset(("_format", "_pretty"))
@@ -132,14 +133,7 @@ class Controls:
         return text
 
     def _query(self, text: str) -> str:
-        """No named query is defined here; to ignore one would answer another question than was asked."""
-        raise InvalidError(
-            f"There is no named query {text[:60]!r}: this server defines none, and R4 itself has no "
-            "OperationDefinition of kind `query`.",
-            code="not-supported",
-            key="HS-SEARCH-QUERY",
-            expression="http._query",
-        )
+        return text  # what it stands for is read where all parameters are known: see `named`
 
     def _not_sortable(self, code: str) -> Issue:
         known = ", ".join(sorted(c for c, p in self.table.parameters.items() if p.type not in UNSORTABLE))
@@ -170,7 +164,7 @@ _READERS: dict[str, Callable[[Controls, str], str | None]] = {
     "_sort": Controls._sort,
     "_contained": Controls._contained,
     "_containedType": Controls._contained_type,
-    "_query": Controls._query,
+    QUERY: Controls._query,
     "_type": Controls._type,
     CURSOR: Controls._cursor,
 }

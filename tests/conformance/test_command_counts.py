@@ -151,6 +151,7 @@ READING = {
         200,
         ["query Observation", "query Patient"],
     ),
+    "a named query": ("MedicationRequest?_query=current&patient=p0", 200, ["query MedicationRequest"]),
     "contained resources": ("Medication?code=1&_contained=true", 200, ["listCollections", "query Observation"]),
     "contained and other resources, with what they refer to": (
         "Patient?gender=male&_contained=both&_containedType=contained&_include=Patient:organization",
