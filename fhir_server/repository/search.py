@@ -18,7 +18,6 @@ from fhir_server.search.bounds import BOUNDS, Bounds
 from fhir_server.search.compartment import membership
 from fhir_server.search.compile import Access, filter_of, unrestricted
 from fhir_server.search.contained import page_of_contained, require_standing
-from fhir_server.search.dense import Dense
 from fhir_server.search.execute import SearchStore, page_of
 from fhir_server.search.follow import Follower
 from fhir_server.search.include import NOTHING, Included, Inclusion, fields_of
@@ -28,6 +27,7 @@ from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
 from fhir_server.search.readiness import with_readiness
 from fhir_server.search.resolve import resolve
+from fhir_server.search.reverse import Spreads
 from fhir_server.storage.document import FIELDS, Version, version_of
 from profiles.registry import Registry
 from profiles.terminology import Terminology
@@ -75,15 +75,22 @@ class Searcher:
         self._base_url = base_url.rstrip("/") + "/"
         self._bounds = bounds
         self._access = access
-        self._follower = Follower(store, terminology, self._base_url, access, Dense())
+        self._follower = Follower(store, terminology, self._base_url, access, Spreads())
 
     @property
     def store(self) -> SearchStore:
         return self._store
 
     def within(self, store: SearchStore) -> Searcher:
+        """The same searches of what a transaction sees."""
+        inner = self.seen_by(store)
+        inner._follower = replace(inner._follower, spreads=None)  # it would count, and forget
+        return inner
+
+    def seen_by(self, store: SearchStore) -> Searcher:
+        """The same searches, sent by way of a store that hands them on."""
         inner = Searcher(store, self._registry, self._terminology, self._base_url, self._bounds, self._access)
-        inner._follower = replace(inner._follower, dense=None)  # it would count, and forget
+        inner._follower = replace(self._follower, store=store)
         return inner
 
     async def search(
@@ -115,7 +122,7 @@ class Searcher:
             compartment=compartment,
         )
         self._require_whole(search)
-        (search,) = await self._ready([search])
+        (search,) = await self._ready([search], checking=not search.looks_inside)
         if search.looks_inside:
             return await self._with_included(Found(search, await self._page_of_contained(search)))
         fields = fields_of(search.includes, resource_type, self._registry)
@@ -225,10 +232,14 @@ class Searcher:
         predicate = membership(focal, focal_id, search.resource_type, self._registry)
         return replace(search, predicates=(predicate, *search.predicates), compartment=compartment)
 
-    async def _ready(self, searches: Sequence[Search]) -> list[Search]:
-        """The searches with value sets as their codes, and with what other resources say as ids and references."""
+    async def _ready(self, searches: Sequence[Search], *, checking: bool = False) -> list[Search]:
+        """The searches with value sets as their codes, and with what other resources say as ids and references.
+
+        Args:
+            checking: whether a search may have checks, which no filter tells
+        """
         resolved = [await resolve(search, self._terminology, self._held_value_set) for search in searches]
-        return await self._follower.follow(resolved)
+        return await self._follower.follow(resolved, checking=checking)
 
     async def understood(
         self, resource_type: str, pairs: Pairs, *, strict: bool, default_count: int, max_count: int

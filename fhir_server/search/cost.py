@@ -21,7 +21,13 @@ def is_quick(search: Search) -> bool:
     """Whether some predicate selects few documents by its index, or one index gives the page in its order."""
     if any(map(is_narrow, search.predicates)):
         return True
-    if search.sort or search.only_total or search.total not in (None, "none") or len(search.predicates) != 1:
+    if (
+        search.checks
+        or search.sort
+        or search.only_total
+        or search.total not in (None, "none")
+        or len(search.predicates) != 1
+    ):
         return False
     match search.predicates[0]:
         case Comparison(parameter, None, values):

@@ -30,6 +30,7 @@ from fhir_server.search.types.conditions import Filter
 from profiles.terminology import Terminology
 
 Row = dict[str, Any]
+Stage = dict[str, Any]
 Keyed = tuple[Row, tuple[KeyValue, ...]]
 
 #: What a page needs of a document.
@@ -137,11 +138,31 @@ async def _with_total(query: _Query, page: Page) -> Page:
 
 
 async def _total(store: SearchStore, search: Search, conditions: Filter) -> int:
+    if search.checks:
+        steps: list[Stage] = [{"$limit": ESTIMATE_LIMIT}] if search.total == "estimate" else []
+        whole: list[Stage] = [{"$match": conditions}, *check_stages(search), *steps, {"$count": "n"}]
+        rows = await store.aggregate(search.resource_type, whole, shared=is_quick(search))
+        return int(rows[0]["n"]) if rows else 0
     if search.total != "estimate":
         return await store.count(search.resource_type, conditions, None, shared=is_quick(search))
     if conditions == LIVING:
         return await store.estimate(search.resource_type)
     return await store.count(search.resource_type, conditions, ESTIMATE_LIMIT)
+
+
+def check_stages(search: Search) -> list[Stage]:
+    """The stages that keep, of what the predicates match, those to which something refers as the checks say."""
+    stages: list[Stage] = []
+    for n, check in enumerate(search.checks):
+        name = f"c{n}"
+        one: list[Stage] = [{"$match": check.condition}, {"$limit": 1}, {"$project": {"_id": 1}}]
+        lookup = {"from": check.source, "localField": name, "foreignField": check.field, "pipeline": one, "as": name}
+        stages += [
+            {"$set": {name: {"$concat": [f"{search.resource_type}/", "$_id"]}}},
+            {"$lookup": lookup},
+            {"$match": {name: {"$ne": []}}},
+        ]
+    return stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +198,10 @@ class _Query:
         return beyond_indexed(self.order, cursor.place, forward=cursor.forward, inclusive=cursor.direction == "q")
 
     async def _found(self, conditions: list[Filter], forward: bool, limit: int) -> list[Keyed]:
+        if self.search.checks:
+            stages = self._part(conditions, forward, limit)
+            found = await self.store.aggregate(self.search.resource_type, stages, shared=is_quick(self.search))
+            return [(row, indexed_key(self.order, row)) for row in found]
         found = await self.store.find(
             self.search.resource_type,
             all_of(conditions),
@@ -190,17 +215,18 @@ class _Query:
     async def _found_in_both(self, first: list[Filter], second: list[Filter], forward: bool, limit: int) -> list[Keyed]:
         """Those that have a value in the order of their index, then those that have none (backward: the other way
         round); one command for both."""
-
-        def part(conditions: list[Filter]) -> list[dict[str, Any]]:
-            sort = dict(indexed_sort(self.order, forward=forward))
-            steps: list[dict[str, Any]] = [{"$match": all_of(conditions)}, {"$sort": sort}, {"$limit": limit}]
-            return [*steps, {"$project": self._fields()}]
-
-        rest = {"$unionWith": {"coll": self.search.resource_type, "pipeline": part(second)}}
+        begin, rest = (self._part(conditions, forward, limit) for conditions in (first, second))
+        union = {"$unionWith": {"coll": self.search.resource_type, "pipeline": rest}}
         found = await self.store.aggregate(
-            self.search.resource_type, [*part(first), rest, {"$limit": limit}], shared=is_quick(self.search)
+            self.search.resource_type, [*begin, union, {"$limit": limit}], shared=is_quick(self.search)
         )
         return [(row, indexed_key(self.order, row)) for row in found]
+
+    def _part(self, conditions: list[Filter], forward: bool, limit: int) -> list[Stage]:
+        """Matches in the order of their index."""
+        sort = dict(indexed_sort(self.order, forward=forward))
+        steps: list[Stage] = [{"$match": all_of(conditions)}, {"$sort": sort}, *check_stages(self.search)]
+        return [*steps, {"$limit": limit}, {"$project": self._fields()}]
 
     async def _computed(self, cursor: Cursor | None, forward: bool, limit: int) -> list[Keyed]:
         stages = computed_stages(
@@ -212,7 +238,9 @@ class _Query:
             fields=self.fields,
         )
         found = await self.store.aggregate(
-            self.search.resource_type, [{"$match": self.conditions}, *stages], shared=is_quick(self.search)
+            self.search.resource_type,
+            [{"$match": self.conditions}, *check_stages(self.search), *stages],
+            shared=is_quick(self.search),
         )
         for row in found:
             self._tell_marks(row)

@@ -331,6 +331,21 @@ class Include:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Something refers to the match and meets a condition: looked for one match after the other (see `reverse`).
+
+    Attributes:
+        source: the type that refers
+        field: its field that does
+        condition: what it meets
+    """
+
+    source: str
+    field: str
+    condition: dict[str, Any] = dataclass_field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SortKey:
     """One rule of `_sort`; with `positions`, the order by distance from the nearest of them, with `terms`,
     by how well they match."""
@@ -349,6 +364,7 @@ class Search:
         count: how many resources a page has
         total: what `_total` asks for; None when it was not given
         cursor: where the page starts, as a link of ours said (see `page`)
+        checks: what is looked for behind each match of the predicates; without it, it is none
         includes: what is added to the matches of a page
         contained: whether contained resources are searched: instead of those that stand by themselves, or with them
         contained_type: what is shown of one that is found: its container, or itself
@@ -365,6 +381,7 @@ class Search:
     summary: Summary = "false"
     elements: tuple[str, ...] = ()
     cursor: str | None = None
+    checks: tuple[Check, ...] = ()
     includes: tuple[Include, ...] = ()
     contained: Contained = "false"
     contained_type: ContainedType = "container"
