@@ -21,6 +21,7 @@ from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.jobs.jobs import JOBS, Jobs
 from fhir_server.model.clock import http_date_of, now_us
+from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.reindex import Progress, reindex_all
@@ -98,7 +99,7 @@ def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> Non
         try:
             await store.open()
             await definitions.refresh(at_once=True)
-            await reindex_all(store, indexer, named, progress)
+            await reindex_all(store, indexer, named, progress, Containing(store.rows(CONTAINING)))
             await definitions.mark_ready_for(named)
         finally:
             await close()
@@ -132,6 +133,7 @@ def create_app(settings: Settings) -> ASGIApp:
     store, close = store_of(settings, known)
     indexer = indexer_of(settings, known)
     definitions = Definitions(store, known, indexer)
+    containing = Containing(store.rows(CONTAINING))
     jobs = Jobs(store.rows(JOBS))
     enforced = settings.referential_integrity == "refuse"
     repository = Repository(
@@ -141,6 +143,7 @@ def create_app(settings: Settings) -> ASGIApp:
         Integrity(store, known, settings.base_url, enforced=enforced),
         max_resource_bytes=settings.max_resource_bytes,
         definitions=definitions,
+        containing=containing,
     )
     context = Context(
         registry=known,
@@ -157,6 +160,7 @@ def create_app(settings: Settings) -> ASGIApp:
                 settings.max_includes,
                 settings.max_include_rounds,
             ),
+            containing=containing,
         ),
         limits=Limits(
             settings.default_page_size,
@@ -193,10 +197,15 @@ def create_app(settings: Settings) -> ASGIApp:
         await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
         await store.blobs.sweep()
         await definitions.refresh(at_once=True)
-        watching = asyncio.create_task(definitions.watch(), name="search parameters")
+        await containing.refresh()
+        watching = [
+            asyncio.create_task(definitions.watch(), name="search parameters"),
+            asyncio.create_task(containing.watch(), name="containing types"),
+        ]
         yield
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await jobs.close()
         await close()
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from fhir_server.model import codec
+from fhir_server.repository.containing import Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.repository import Repository
 from fhir_server.search.index import Indexer
@@ -21,12 +22,14 @@ Progress = Callable[[str, int, int], None]
 PORTION = 200
 
 
-async def reindex_all(store: Store, indexer: Indexer, types: Iterable[str], progress: Progress) -> None:
+async def reindex_all(
+    store: Store, indexer: Indexer, types: Iterable[str], progress: Progress, containing: Containing | None = None
+) -> None:
     """Index again every current resource of some types, or of all when `types` is empty.
 
     `progress(type, done, total)` is told after each portion; the total is the store's estimate.
     """
-    async for resource_type, done, total in reindexing(store, indexer, types):
+    async for resource_type, done, total in reindexing(store, indexer, types, containing):
         progress(resource_type, done, total)
 
 
@@ -41,7 +44,7 @@ async def reindexed(
     names = types or tuple(await store.collections())
     totals = {name: await store.estimate(name) for name in names}
     counts: dict[str, int] = {}
-    async for resource_type, done, total in reindexing(store, repository.indexer, names):
+    async for resource_type, done, total in reindexing(store, repository.indexer, names, repository.containing):
         counts[resource_type], totals[resource_type] = done, total
         await tell(sum(counts.values()), sum(totals.values()), resource_type)
     for name in names:
@@ -49,7 +52,9 @@ async def reindexed(
     await definitions.mark_ready(p for p in known if not types or set(definitions.types_of(p)) <= set(types))
 
 
-async def reindexing(store: Store, indexer: Indexer, types: Iterable[str]) -> AsyncIterator[tuple[str, int, int]]:
+async def reindexing(
+    store: Store, indexer: Indexer, types: Iterable[str], containing: Containing | None = None
+) -> AsyncIterator[tuple[str, int, int]]:
     """Index again, portion by portion: the type, how many are done, how many there are (an estimate until the end)."""
     for resource_type in tuple(types) or await store.collections():
         done, total = 0, await store.estimate(resource_type)
@@ -70,6 +75,8 @@ async def reindexing(store: Store, indexer: Indexer, types: Iterable[str]) -> As
                 indexed = indexer.indexed(codec.decode(row["r"]))
                 entries.append((row["_id"], row["v"], indexed.entries, indexed.contained))
                 await asyncio.sleep(0)
+            if containing is not None and any(contained for *_, contained in entries):
+                await containing.note([resource_type])
             await store.set_entries(resource_type, entries)
             after = rows[-1]["_id"]
             done += len(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Protocol
@@ -34,6 +34,7 @@ from fhir_server.repository.changes import (
     not_found,
     numbered,
 )
+from fhir_server.repository.containing import Containing
 from fhir_server.repository.contents import is_large, kept, put_beside
 from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
 from fhir_server.repository.definitions import Definitions
@@ -83,6 +84,7 @@ class Repository:
         *,
         max_resource_bytes: int = MAX_RESOURCE_BYTES,
         definitions: Definitions | None = None,
+        containing: Containing | None = None,
     ) -> None:
         self._store = store
         self._reads: ReadStore = store
@@ -90,6 +92,7 @@ class Repository:
         self._validator = validator
         self._max_resource_bytes = max_resource_bytes
         self._definitions = definitions
+        self._containing = containing
         self.integrity = integrity
 
     @property
@@ -99,6 +102,10 @@ class Repository:
     @property
     def indexer(self) -> Indexer:
         return self._indexer
+
+    @property
+    def containing(self) -> Containing | None:
+        return self._containing
 
     def within(self, unit: Unit) -> Repository:
         """The same repository, reading what a transaction sees."""
@@ -201,6 +208,7 @@ class Repository:
             return await self._commit_alone(checked)
         if change.fresh:
             version = self._fitting(numbered(checked, None))
+            await self._noted([version])
             await self._store.write(version, None)
             return Committed(version, created=True, warnings=checked.warnings)
         for attempt in range(ATTEMPTS):
@@ -208,6 +216,7 @@ class Repository:
             outcome = decided(checked, current)
             if not outcome.changed:
                 return outcome
+            await self._noted([outcome.version])
             try:
                 await self._store.write(self._fitting(outcome.version), current)
             except VersionConflictError:
@@ -252,8 +261,15 @@ class Repository:
         if change.type == "Binary" or self.integrity.enforced:
             return await self.commit(change)
         outcome = decided(self.check(change), current)
+        await self._noted([outcome.version])
         await self._store.write(self._fitting(outcome.version), current)
         return await self._in_force(outcome) if change.type == SEARCH_PARAMETER else outcome
+
+    async def _noted(self, versions: Iterable[Version]) -> None:
+        """Have it known of their types that there are resources which contain others."""
+        types = {version.type for version in versions if version.contained}
+        if types and self._containing is not None:
+            await self._containing.note(types)
 
     async def _in_force(self, outcome: Committed) -> Committed:
         """Put in force at once what was said of a search parameter."""
@@ -332,6 +348,7 @@ class Repository:
             outcomes.append(outcome)
             if outcome.changed:
                 writes.append((outcome.version, current))
+        await self._noted([new for new, _ in writes])
         await unit.write(writes)
         if self.integrity.enforced:
             self._note(unit, changes, outcomes)

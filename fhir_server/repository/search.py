@@ -6,7 +6,8 @@ Spec: https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +69,7 @@ class Searcher:
         base_url: str,
         bounds: Bounds = BOUNDS,
         access: Access = unrestricted,
+        containing: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -75,7 +77,8 @@ class Searcher:
         self._base_url = base_url.rstrip("/") + "/"
         self._bounds = bounds
         self._access = access
-        self._follower = Follower(store, terminology, self._base_url, access, Spreads())
+        self._containing = containing
+        self._follower = Follower(store, terminology, self._base_url, access, containing, Spreads())
 
     @property
     def store(self) -> SearchStore:
@@ -89,8 +92,8 @@ class Searcher:
 
     def seen_by(self, store: SearchStore) -> Searcher:
         """The same searches, sent by way of a store that hands them on."""
-        inner = Searcher(store, self._registry, self._terminology, self._base_url, self._bounds, self._access)
-        inner._follower = replace(self._follower, store=store)
+        inner = copy(self)
+        inner._store, inner._follower = store, replace(self._follower, store=store)
         return inner
 
     async def search(
@@ -130,8 +133,9 @@ class Searcher:
         return await self._with_included(Found(search, page))
 
     async def _page_of_contained(self, search: Search) -> Page:
-        stored = await self._store.collections()
-        return await page_of_contained(self._store, search, stored, self._registry, self._terminology, self._access)
+        return await page_of_contained(
+            self._store, search, self._containing(), self._registry, self._terminology, self._access
+        )
 
     async def search_types(
         self,

@@ -15,7 +15,7 @@ from fhir_server.model.errors import InvalidError
 from fhir_server.search.compile import Access, all_of, condition_of, filter_of
 from fhir_server.search.follow import on_entries
 from fhir_server.search.include import fields_of
-from fhir_server.search.inside import FIELD, TYPE, containers, containing, unwound
+from fhir_server.search.inside import FIELD, TYPE, containing, unwound
 from fhir_server.search.page import Page
 from fhir_server.search.query import Comparison, Predicate, Search, Test, parts_of
 from fhir_server.search.types.conditions import either
@@ -62,7 +62,7 @@ def _asks_for_moment(predicate: Predicate) -> bool:
 async def page_of_contained(
     store: UnionStore,
     search: Search,
-    stored: Iterable[str],
+    containing_types: Iterable[str],
     registry: Registry,
     terminology: Terminology,
     access: Access,
@@ -72,7 +72,7 @@ async def page_of_contained(
     Rows that are contained resources have their id as `i`, and their container's JSON as `r`.
 
     Args:
-        stored: the types of which there is any
+        containing_types: the types of which some contain others
         access: what a container, or a resource that stands by itself, must meet to be seen
 
     Raises:
@@ -86,7 +86,7 @@ async def page_of_contained(
     inside = {f"{FIELD}.{TYPE}": 1, **{f"{FIELD}.{field}": 1 for field in references}} if references else {}
     alone = search.contained_type == "contained"
     parts: list[Part] = []
-    for name in sorted(containers(registry).intersection(stored)):
+    for name in sorted(containing_types):
         match = all_of([containing(kind, inner), moments])
         if search.contained == "both" and name == kind and not alone:
             match = either([match, itself])

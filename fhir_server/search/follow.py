@@ -11,8 +11,8 @@ Spec: https://hl7.org/fhir/R4/search.html#chaining, https://hl7.org/fhir/R4/sear
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from fhir_server.model import codec
@@ -79,13 +79,13 @@ class _Lookup:
     bounded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Found:
     """What a lookup found, and how many documents it has read for that, where it tells."""
 
     lookup: _Lookup
-    values: list[Any]
-    read: int
+    values: list[Any] = field(default_factory=list)
+    read: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,7 @@ class Follower:
     Attributes:
         base_url: of this server; references below it are local ones
         access: what a resource must meet for a chain to look at it
+        containing: the types of which some resources contain others
         spreads: how reverse chains were found to be spread; None to gather them, whatever it costs
     """
 
@@ -102,6 +103,7 @@ class Follower:
     terminology: Terminology
     base_url: str
     access: Access
+    containing: Callable[[], Collection[str]] = tuple
     spreads: Spreads | None = None
 
     async def follow(self, searches: Sequence[Search], *, checking: bool = False) -> list[Search]:
@@ -117,9 +119,9 @@ class Follower:
             searches = [self._with_checks(s) for s in searches] if checking else searches
             pending = dict.fromkeys(found for s in searches for p in s.predicates for found in _innermost(p))
             if not pending:
-                return [_settled(s) for s in searches]
+                return list(searches)
             known = await self._looked_up(list(pending))
-            searches = [replace(s, predicates=tuple([_known(p, known) for p in s.predicates])) for s in searches]
+            searches = [replace(s, predicates=tuple([_settled(p, known) for p in s.predicates])) for s in searches]
 
     async def _looked_up(self, predicates: list[Predicate]) -> dict[Predicate, Predicate]:
         lookups = [self._lookups_of(p) for p in predicates]
@@ -153,11 +155,11 @@ class Follower:
         ]
         unions = [{"$unionWith": {"coll": name, "pipeline": stages}} for name, stages in others]
         shared = all(lookup.quick for lookup in lookups)
-        results = [_Found(lookup, [], 0) for lookup in lookups]
+        results = [_Found(lookup) for lookup in lookups]
         for row in await self.store.aggregate(first[0], [*first[1], *unions], shared=shared):
             found = results[row["n"]]
             found.values.extend(row["e"] if type(row["e"]) is list else [row["e"]])
-            results[row["n"]] = replace(found, read=found.read + row.get("c", 0))
+            found.read += row.get("c", 0)
         return results
 
     # --- what is asked ----------------------------------------------------------------------------------------------
@@ -165,8 +167,8 @@ class Follower:
     def _lookups_of(self, predicate: Predicate) -> list[_Lookup]:
         match predicate:
             case Chain(_, _, parameter, links):
-                field = "$x.url" if parameter.canonical else "$_id"
-                wanted: list[Stage] = [{"$limit": MOST + 1}, {"$project": {"_id": 0, "e": field}}, IN_ONE_ROW]
+                named = "$x.url" if parameter.canonical else "$_id"
+                wanted: list[Stage] = [{"$limit": MOST + 1}, {"$project": {"_id": 0, "e": named}}, IN_ONE_ROW]
                 return [*(self._lookup(name, inner, wanted) for name, inner in links), *self._containers(predicate)]
             case Reverse():
                 return self._referrers(predicate)
@@ -183,6 +185,8 @@ class Follower:
 
     def _containers(self, chain: Chain) -> list[_Lookup]:
         """Who refers, by the chain's reference, to a resource within itself that meets its predicate."""
+        if chain.resource_type not in self.containing():
+            return []
         conditions: list[Filter] = []
         quick = True
         for way, name, predicate in _ways_of(chain.parameter, chain.links):
@@ -312,21 +316,10 @@ def on_entries(predicate: Predicate) -> Predicate:
     return with_parts(predicate, tuple([on_entries(part) for part in parts_of(predicate)]))
 
 
-def _settled(search: Search) -> Search:
-    """The search with a plain comparison for each chain that leads into no container, as most do."""
-    if not any(map(_has_led, search.predicates)):
-        return search
-    return replace(search, predicates=tuple(map(_without_led, search.predicates)))
-
-
-def _has_led(predicate: Predicate) -> bool:
-    return isinstance(predicate, Led) or any(map(_has_led, parts_of(predicate)))
-
-
-def _without_led(predicate: Predicate) -> Predicate:
-    if isinstance(predicate, Led):
-        return predicate.references if predicate.containers is None else predicate
-    return with_parts(predicate, tuple(map(_without_led, parts_of(predicate))))
+def _settled(predicate: Predicate, known: Mapping[Predicate, Predicate]) -> Predicate:
+    """As `_known`; a chain of the search itself that leads into no container, as most do, is a plain comparison."""
+    found = _known(predicate, known)
+    return found.references if isinstance(found, Led) and found.containers is None else found
 
 
 def _referred(reverse: Reverse) -> list[Stage]:

@@ -464,18 +464,20 @@ def test_contained_resources_are_seen_inside_a_transaction(data: Any) -> None:
     data.client.delete(place)
 
 
-def test_reindexing_finds_what_was_contained_before(data: Any) -> None:
-    """A data folder of an earlier version has no rows of contained resources."""
-    server = data
+def test_reindexing_finds_what_was_contained_before(data: Any, make_server: Callable[..., Any]) -> None:
+    """A data folder of an earlier version has no rows of contained resources, and no note of who has any."""
+    name = data.settings.mongodb_database
     old = {"_id": "old", "y": "Medication", "k": [], "x": {}}
 
     async def forget() -> None:
-        async with AsyncMongoClient(server.settings.mongodb_uri.get_secret_value()) as mongo:
-            collection = mongo[server.settings.mongodb_database]["MedicationRequest"]
+        async with AsyncMongoClient(data.settings.mongodb_uri.get_secret_value()) as mongo:
+            collection = mongo[name]["MedicationRequest"]
             await collection.update_many({}, {"$unset": {"c": 1}})
             await collection.update_one({"_id": "r3"}, {"$set": {"c": [old]}})
+            await mongo[name]["_containing"].delete_one({"_id": "MedicationRequest"})
 
-    server.run(forget())
+    data.run(forget())
+    server = make_server(mongodb_database=name, text_search="all")
     assert found(server.client, "Medication?code=A&_contained=true") == "MedicationStatement/s1"
     job = server.client.post("$reindex?type=MedicationRequest")
     address = job.headers["Content-Location"]
@@ -485,3 +487,18 @@ def test_reindexing_finds_what_was_contained_before(data: Any) -> None:
         server.run(asyncio.sleep(0.1))
     assert found(server.client, "Medication?code=A&_contained=true") == CASES["Medication?code=A&_contained=true"]
     assert found(server.client, "Medication?_id=old&_contained=true") == ""
+    assert found(server.client, "MedicationRequest?medication.code=B") == "MedicationRequest/r2"
+
+
+def test_every_process_learns_within_moments_which_types_contain_others(make_server: Callable[..., Any]) -> None:
+    one = make_server()
+    other = make_server(mongodb_database=one.settings.mongodb_database)
+    fill(one.client, [order("r", medication("m", "A"))])
+    query = "MedicationRequest?medication.code=A"
+    assert found(one.client, query) == "MedicationRequest/r"
+    for _ in range(50):
+        if found(other.client, query):
+            break
+        other.run(asyncio.sleep(0.1))
+    assert found(other.client, query) == "MedicationRequest/r"
+    assert found(other.client, "Medication?_contained=true") == "MedicationRequest/r"
