@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fhir_server.search.compile import LIVING, all_of, filter_of
-from fhir_server.search.cost import is_quick
+from fhir_server.search.cost import is_narrow, is_quick
 from fhir_server.search.page import Cursor, Direction, Page, cursor_of, cursor_text
 from fhir_server.search.query import Search
 from fhir_server.search.sort import (
     KeyValue,
     Order,
     Place,
+    around,
+    beyond_group,
     beyond_indexed,
     computed_key,
     computed_stages,
@@ -179,7 +181,7 @@ class _Query:
         """Matches with their keys, from the cursor on, in its direction."""
         forward = cursor is None or cursor.forward
         if not (self.order.indexed if forward else self.order.reversible):
-            return await self._computed(cursor, forward, limit)
+            return await self._computed_within(cursor, forward, limit)
         keys = self.order.keys
         if not keys or self.order.all_in_one or is_always_present(keys[0], self.search.predicates):
             return await self._found([self.conditions, *self._beyond(cursor)], forward, limit)
@@ -196,6 +198,26 @@ class _Query:
         if cursor is None:
             return []
         return beyond_indexed(self.order, cursor.place, forward=cursor.forward, inclusive=cursor.direction == "q")
+
+    async def _computed_within(self, cursor: Cursor | None, forward: bool, limit: int) -> list[Keyed]:
+        """As `_computed`; where an index has the order of the first key, it tells within which keys the page lies."""
+        lead = self.order.lead
+        if lead is None or not (forward or lead.reversible) or any(map(is_narrow, self.search.predicates)):
+            return await self._computed(cursor, forward, limit)
+        key, first = lead.keys[0], cursor.place.keys[0] if cursor else None
+        if cursor is not None and first is None:
+            missing = [presence(key, present=False)] if forward else []
+            return await self._computed(cursor, forward, limit, missing)
+        # So many of those behind the keys that are equal to that of the place are enough, whatever their order.
+        beyond = beyond_group(lead, first, forward=forward) if cursor else []
+        present = [self.conditions, presence(key, present=True), *beyond]
+        rows = await _Query(self.store, self.search, self.conditions, lead, {})._found(present, forward, limit)
+        if len(rows) == limit:
+            span = around(key, first, rows[-1][1][0], up=key.descending != forward)
+            page = await self._computed(cursor, forward, limit, [span])
+            if len(page) == limit:
+                return page  # otherwise some have gone since: the rest of the page lies further on
+        return await self._computed(cursor, forward, limit)
 
     async def _found(self, conditions: list[Filter], forward: bool, limit: int) -> list[Keyed]:
         if self.search.checks:
@@ -228,7 +250,9 @@ class _Query:
         steps: list[Stage] = [{"$match": all_of(conditions)}, {"$sort": sort}, *check_stages(self.search)]
         return [*steps, {"$limit": limit}, {"$project": self._fields()}]
 
-    async def _computed(self, cursor: Cursor | None, forward: bool, limit: int) -> list[Keyed]:
+    async def _computed(
+        self, cursor: Cursor | None, forward: bool, limit: int, conditions: Sequence[Filter] = ()
+    ) -> list[Keyed]:
         stages = computed_stages(
             self.order,
             cursor.place if cursor else None,
@@ -239,7 +263,7 @@ class _Query:
         )
         found = await self.store.aggregate(
             self.search.resource_type,
-            [{"$match": self.conditions}, *check_stages(self.search), *stages],
+            [{"$match": all_of([self.conditions, *conditions])}, *check_stages(self.search), *stages],
             shared=is_quick(self.search),
         )
         for row in found:

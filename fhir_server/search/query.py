@@ -40,6 +40,7 @@ class Parameter:
         longest_us: of a date, the longest span that one value can be; None where a Period has no limit
         bare: whether its one entry is kept as it is, not in an array (see `search.index`)
         charted: of a date, whether its index holds the documents without a value too (see `search.charts`)
+        systemless: of a token, whether no code of it has a system of its own, as those of type `code` and boolean
         within: of a reference, the field of the parameter that has all its entries, and others (see `search.overlap`)
         parts: the parameters whose entries together are all of this one's, and no others
         own: whether it is the operator's own, not of the specification
@@ -58,6 +59,7 @@ class Parameter:
     longest_us: int | None = None
     bare: bool = False
     charted: bool = False
+    systemless: bool = False
     within: str | None = None
     parts: tuple[Parameter, ...] = ()
     own: bool = False
