@@ -14,6 +14,7 @@ from fhir_server.repository.containing import Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.repository import Repository
 from fhir_server.search.index import Indexer
+from fhir_server.storage.document import index_change
 from fhir_server.storage.store import Store
 
 Progress = Callable[[str, int, int], None]
@@ -70,14 +71,14 @@ async def reindexing(
             )
             if not rows:
                 break
-            entries = []
+            changes = []
             for row in rows:
                 indexed = indexer.indexed(codec.decode(row["r"]))
-                entries.append((row["_id"], row["v"], indexed.entries, indexed.contained))
+                if indexed.contained and containing is not None:
+                    await containing.note([resource_type])
+                changes.append((row["_id"], row["v"], index_change(indexed.entries, indexed.contained)))
                 await asyncio.sleep(0)
-            if containing is not None and any(contained for *_, contained in entries):
-                await containing.note([resource_type])
-            await store.set_entries(resource_type, entries)
+            await store.set_entries(resource_type, changes)
             after = rows[-1]["_id"]
             done += len(rows)
             yield resource_type, done, max(total, done)

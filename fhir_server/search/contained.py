@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from fhir_server.model.errors import InvalidError
 from fhir_server.search.compile import Access, all_of, condition_of, filter_of
+from fhir_server.search.filter.build import FILTER
 from fhir_server.search.follow import on_entries
 from fhir_server.search.include import fields_of
 from fhir_server.search.inside import FIELD, TYPE, containing, unwound
@@ -26,9 +27,13 @@ from profiles.terminology import Terminology
 
 def not_inside(name: str) -> InvalidError:
     """400: a parameter that cannot be asked of contained resources."""
+    why = (
+        "`_lastUpdated`, which is that of the container, can only be given as a parameter of its own"
+        if name == FILTER
+        else "no other resource refers to one"
+    )
     return InvalidError(
-        f"{name[:80]!r} cannot be asked of contained resources: no other resource refers to one, and it has no moment "
-        "of its own. Leave out `_contained`, or give `_lastUpdated`, which is the container's, by itself.",
+        f"{name[:80]!r} cannot be asked of contained resources: {why}.",
         code="not-supported",
         key="HS-SEARCH-CONTAINED",
         expression=f"http.{name[:80]}",

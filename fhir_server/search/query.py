@@ -334,13 +334,7 @@ class Include:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something refers to the match and meets a condition: looked for one match after the other (see `reverse`).
-
-    Attributes:
-        source: the type that refers
-        field: its field that does
-        condition: what it meets
-    """
+    """Something of the type `source` refers to the match by `field` and meets a condition (see `reverse`)."""
 
     source: str
     field: str

@@ -92,6 +92,13 @@ class Version:
         return document
 
 
+def index_change(entries: dict[str, Any], contained: list[dict[str, Any]]) -> dict[str, Any]:
+    """The change of a current document that gives it other index entries."""
+    if contained:
+        return {"$set": {"x": entries, "c": contained}}
+    return {"$set": {"x": entries}, "$unset": {"c": 1}}
+
+
 def blob_row(blob: Blob) -> dict[str, Any]:
     return {"i": blob.id, "n": blob.size, "s1": blob.sha1, "s256": blob.sha256}
 
