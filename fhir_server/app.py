@@ -31,6 +31,7 @@ from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.model.clock import http_date_of, now_us
+from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.reindex import Progress, reindex_all
@@ -112,7 +113,7 @@ def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> Non
             await store.open()
             await definitions.refresh(at_once=True)
             prints = definitions.prints_for(named)
-            await reindex_all(store, indexer, named, progress)
+            await reindex_all(store, indexer, named, progress, Containing(store.rows(CONTAINING)))
             await definitions.mark_ready(prints)
         finally:
             await close()
@@ -158,6 +159,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     store, close = store_of(settings, known)
     indexer = indexer_of(settings, known)
     definitions = Definitions(store, known, indexer)
+    containing = Containing(store.rows(CONTAINING))
     jobs = Jobs(store.rows, lease_s=settings.job_lease_s, kept_days=settings.job_days)
     enforced = settings.referential_integrity == "refuse"
     repository = Repository(
@@ -167,6 +169,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         Integrity(store, known, settings.base_url, enforced=enforced),
         max_resource_bytes=settings.max_resource_bytes,
         definitions=definitions,
+        containing=containing,
     )
     context = Context(
         registry=known,
@@ -183,6 +186,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
                 settings.max_includes,
                 settings.max_include_rounds,
             ),
+            containing=containing,
         ),
         limits=Limits(
             settings.default_page_size,
@@ -227,7 +231,11 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
         await store.blobs.sweep()
         await definitions.refresh(at_once=True)
-        watching = asyncio.create_task(definitions.watch(), name="search parameters")
+        await containing.refresh()
+        watching = [
+            asyncio.create_task(definitions.watch(), name="search parameters"),
+            asyncio.create_task(containing.watch(), name="containing types"),
+        ]
         await jobs.open()
         if entry is not None:
             await entry.open()
@@ -235,8 +243,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         if entry is not None:
             await entry.close()
         await jobs.close()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)

@@ -24,6 +24,13 @@ def digest(name: str) -> Any:
     return msgspec.json.decode(gzip.decompress((files("profiles") / "r4" / f"{name}.json.gz").read_bytes()))
 
 
+def definitions(resource_type: str) -> list[Any]:
+    """The definitions of this server's own that are of a type, decoded: see `profiles/definitions`."""
+    folder = files("profiles") / "definitions"
+    names = sorted(path.name for path in folder.iterdir() if path.name.startswith(f"{resource_type}-"))
+    return [msgspec.json.decode((folder / name).read_bytes()) for name in names]
+
+
 @dataclass(frozen=True, slots=True)
 class ElementType:
     code: str
@@ -170,8 +177,9 @@ class Registry:
 
     @cached_property
     def search_parameters(self) -> dict[str, SearchParameter]:
-        """Every search parameter by its canonical URL."""
-        found = {row["url"]: _search_parameter_of(row) for row in digest("search-parameters")}
+        """Every search parameter by its canonical URL: of the specification, of this server, of its operator."""
+        rows = [*digest("search-parameters"), *definitions("SearchParameter")]
+        found = {row["url"]: _search_parameter_of(row) for row in rows}
         return {**{parameter.url: parameter for parameter in self.own}, **found}
 
     @cached_property

@@ -18,6 +18,7 @@ from fhir_server.model.errors import InvalidError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.patching.formats import PATCH_FORMATS
 from fhir_server.repository.search import COMMON
+from fhir_server.search.named import QUERIES
 from fhir_server.search.parameters import table_of
 from fhir_server.search.query import Parameter
 from fhir_server.version import VERSION
@@ -164,6 +165,11 @@ def resource_row(
             operation_row(o, base_url)
             for o in operations
             if (o.type or o.instance) and (not o.types or name in o.types)
+        ]
+        + [
+            {"name": query.code, "definition": query.definition, "documentation": f"A named query: {query.meaning}."}
+            for query in QUERIES
+            if query.type == name
         ],
     }
 

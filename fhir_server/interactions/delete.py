@@ -105,7 +105,7 @@ async def matches_of(context: Context, resource_type: str, criteria: str, limit:
 async def delete_these(context: Context, unit: Unit, changes: list[Change]) -> list[Committed]:
     """Carry out deletions inside a transaction."""
     try:
-        outcomes = await context.repository.commit_within(unit, [Checked(change, {}) for change in changes])
+        outcomes = await context.repository.commit_within(unit, [Checked(change) for change in changes])
     except FailedChangeError as failed:
         raise failed.cause from failed
     return [outcome for outcome in outcomes if outcome.changed]

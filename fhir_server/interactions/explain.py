@@ -28,7 +28,7 @@ async def found_by(context: Context, request: Request, find: Callable[[Searcher]
     if "explain" not in preferences(request) or not isinstance(searcher.store, Store):
         return await find(searcher)
     witness = Witness(searcher.store)
-    found = await find(searcher.within(witness))
+    found = await find(searcher.seen_by(witness))
     issues = [await _explained(searcher.store, asked) for asked in witness.asked]
     return replace(found, search=replace(found.search, ignored=(*found.search.ignored, *issues)))
 
@@ -36,12 +36,14 @@ async def found_by(context: Context, request: Request, find: Callable[[Searcher]
 async def _explained(store: Store, asked: Asked) -> Issue:
     plan = await store.explain(asked.command)
     query = json.dumps({k: v for k, v in asked.command.items() if k != "cursor"}, default=str, ensure_ascii=False)
-    stats = [s for s in _members(plan, "executionStats") if isinstance(s, Mapping)]
+    lookups = list(_holders(plan, "indexesUsed"))
+    stats = [s for s in (*_members(plan, "executionStats"), *lookups) if isinstance(s, Mapping)]
     keys, documents, returned = (
         sum(int(s.get(name, 0)) for s in stats) for name in ("totalKeysExamined", "totalDocsExamined", "nReturned")
     )
     plans = list(_members(plan, "winningPlan"))
-    indexes = sorted({str(name) for winning in plans for name in _members(winning, "indexName")})
+    used = {str(name) for winning in plans for name in _members(winning, "indexName")}
+    indexes = sorted(used | {str(name) for lookup in lookups for name in lookup["indexesUsed"]})
     stages = sorted({str(stage) for winning in plans for stage in _members(winning, "stage")})
     led = f"indexes {', '.join(indexes)}" if indexes else "no index"
     if "COLLSCAN" in stages:
@@ -51,6 +53,18 @@ async def _explained(store: Store, asked: Asked) -> Issue:
         f"{returned} returned."
     )
     return Issue("informational", text, key="HS-EXPLAIN", severity="information")
+
+
+def _holders(node: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    """All objects that have a member of a name, at any depth: what the stage of a lookup says of its queries."""
+    if isinstance(node, Mapping):
+        if name in node:
+            yield node
+        for value in node.values():
+            yield from _holders(value, name)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _holders(value, name)
 
 
 def _members(node: Any, name: str) -> Iterator[Any]:

@@ -118,9 +118,15 @@ class _Shown:
         summary = None if self.search.summary in ("false", "count") else self.search.summary
         for name, row in rows:
             body: bytes = row["r"]
-            if summary or elements:
-                body = codec.encode(subset(codec.decode(body), summary=summary, elements=elements))
-            yield f"{self.base_url}/{name}/{row['_id']}", body
+            address = f"{self.base_url}/{name}/{row['_id']}"
+            contained_id = row.get("i")
+            if summary or elements or contained_id:
+                resource = codec.decode(body)
+                if contained_id:
+                    address = f"{address}#{contained_id}"
+                    resource = next(inner for inner in resource["contained"] if inner["id"] == contained_id)
+                body = codec.encode(subset(resource, summary=summary, elements=elements))
+            yield address, body
 
     def marks(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, bytes]:
         """What `entry.search` says besides its mode, by full URL; only a search of one type has any."""

@@ -83,7 +83,7 @@ async def delete_all(context: Context, unit: Unit, plan: Plan) -> None:
             if resource_id is None:
                 step.response = response_entry(step.request, Answer(204))
                 continue
-            changes.append((step, Checked(Change("DELETE", step.type, resource_id, if_match=expected), {})))
+            changes.append((step, Checked(Change("DELETE", step.type, resource_id, if_match=expected))))
         except FhirError as error:
             raise at_entry(error, step.index) from error
     outcomes = await commit_portion(context, unit, changes)

@@ -16,9 +16,13 @@ from fhir_server.model import codec
 from fhir_server.model.access import Verb
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import FhirError, GoneError, Issue, NotFoundError, PreconditionFailedError
+from fhir_server.search.index import Indexed
 from fhir_server.storage.document import Blob, Version
 
 Json = dict[str, Any]
+
+#: What a deletion leaves in the index.
+NOTHING = Indexed()
 
 #: The last version number of a resource that was never there.
 ABSENT = 0
@@ -71,7 +75,7 @@ class Checked:
     """A change whose content is valid and indexed; only its version number is open."""
 
     change: Change
-    entries: dict[str, Any]
+    indexed: Indexed = NOTHING
     warnings: tuple[Issue, ...] = ()
 
 
@@ -168,7 +172,16 @@ def numbered(checked: Checked, current: Version | None) -> Version:
     body = None if change.resource is None else codec.encode(stamped(change.resource, change.id, number, moment))
     token = secrets.token_bytes(8)
     return Version(
-        change.type, change.id, number, moment, change.method, body, token, checked.entries, blob=change.blob
+        change.type,
+        change.id,
+        number,
+        moment,
+        change.method,
+        body,
+        token,
+        checked.indexed.entries,
+        change.blob,
+        checked.indexed.contained,
     )
 
 

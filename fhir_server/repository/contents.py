@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from fhir_server.model.errors import TooLargeError
 from fhir_server.storage.blobs import Blobs
-from fhir_server.storage.document import Blob
+from fhir_server.storage.document import Blob, Version
 
 #: Contents up to this size stay in the resource: they are read, searched and written like any other.
 INLINE_BYTES = 256 * 1024
@@ -60,3 +61,19 @@ async def kept(blobs: Blobs, blob: Blob | None) -> AsyncIterator[None]:
         raise
     if blob is not None:
         await blobs.settle(blob)
+
+
+def fitting(version: Version, most_bytes: int) -> Version:
+    """The version itself.
+
+    Raises:
+        TooLargeError: 413; its JSON is larger than a resource may be.
+    """
+    if version.body is None or len(version.body) <= most_bytes:
+        return version
+    how = " Send its content as it is, with its own content type." if version.type == "Binary" else ""
+    raise TooLargeError(
+        f"The {version.type} has {len(version.body):,} bytes as JSON; this server keeps resources of at most "
+        f"{most_bytes:,}.{how}",
+        key="HS-LIMIT-RESOURCE",
+    )

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.model import codec
+from fhir_server.repository.containing import Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.lineage import PROVENANCE, Lineage
 from fhir_server.repository.repository import Repository
 from fhir_server.search.index import Indexer
+from fhir_server.storage.document import index_change
 from fhir_server.storage.store import Store
 
 Json = dict[str, Any]
@@ -43,13 +45,15 @@ class Place:
     total: int
 
 
-async def reindex_all(store: Store, indexer: Indexer, types: Iterable[str], progress: Progress) -> None:
+async def reindex_all(
+    store: Store, indexer: Indexer, types: Iterable[str], progress: Progress, containing: Containing | None = None
+) -> None:
     """Index again every current resource of some types, or of all when `types` is empty.
 
     `progress(type, done, total)` is told after each portion; the total is the store's estimate.
     """
     for resource_type in in_order(tuple(types) or await store.collections()):
-        async for place in reindexing(store, indexer, resource_type):
+        async for place in reindexing(store, indexer, resource_type, containing=containing):
             progress(resource_type, place.done, place.total)
 
 
@@ -78,7 +82,7 @@ async def reindexed(
     names = kept["types"]
     for name in names[names.index(at) if at else 0 :]:
         begin = (after, counts.get(name, 0)) if name == at else ("", 0)
-        async for place in reindexing(store, repository.indexer, name, *begin):
+        async for place in reindexing(store, repository.indexer, name, *begin, containing=repository.containing):
             counts[name], totals[name] = place.done, place.total
             kept = {**kept, "totals": totals, "counts": counts, "at": (name, place.after)}
             await tell(sum(counts.values()), sum(totals.values()), name, kept)
@@ -88,7 +92,12 @@ async def reindexed(
 
 
 async def reindexing(
-    store: Store, indexer: Indexer, resource_type: str, after: str = "", done: int = 0
+    store: Store,
+    indexer: Indexer,
+    resource_type: str,
+    after: str = "",
+    done: int = 0,
+    containing: Containing | None = None,
 ) -> AsyncIterator[Place]:
     """Index a type again, portion by portion, from behind the resource `after`; `done` of them are done already."""
     lineage = Lineage(indexer.registry)
@@ -104,14 +113,17 @@ async def reindexing(
         )
         if not rows:
             break
-        entries = []
+        changes = []
         for row in rows:
-            found = indexer.entries_of(codec.decode(row["r"]))
+            indexed = indexer.indexed(codec.decode(row["r"]))
+            entries = indexed.entries
             if resource_type == PROVENANCE:
-                found = await lineage.about(store, found, {})
-            entries.append((row["_id"], row["v"], found))
+                entries = await lineage.about(store, entries, {})
+            if indexed.contained and containing is not None:
+                await containing.note([resource_type])
+            changes.append((row["_id"], row["v"], index_change(entries, indexed.contained)))
             await asyncio.sleep(0)
-        await store.set_entries(resource_type, entries)
+        await store.set_entries(resource_type, changes)
         after = rows[-1]["_id"]
         done += len(rows)
         yield Place(resource_type, after, done, max(total, done))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, Protocol
@@ -20,7 +20,6 @@ from fhir_server.model.errors import (
     Issue,
     NotFoundError,
     PreconditionFailedError,
-    TooLargeError,
 )
 from fhir_server.repository.changes import (
     ABSENT,
@@ -37,7 +36,8 @@ from fhir_server.repository.changes import (
     require_known,
     verb_of,
 )
-from fhir_server.repository.contents import is_large, kept, put_beside
+from fhir_server.repository.containing import Containing
+from fhir_server.repository.contents import fitting, is_large, kept, put_beside
 from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.history import HistoryPage, HistoryQuery, HistoryStore, history_page
@@ -88,6 +88,7 @@ class Repository:
         *,
         max_resource_bytes: int = MAX_RESOURCE_BYTES,
         definitions: Definitions | None = None,
+        containing: Containing | None = None,
     ) -> None:
         self._store = store
         self._reads: ReadStore = store
@@ -97,6 +98,7 @@ class Repository:
         self._definitions = definitions
         self._caller = NOBODY
         self._lineage = Lineage(indexer.registry)
+        self._containing = containing
         self.integrity = integrity
 
     @property
@@ -106,6 +108,10 @@ class Repository:
     @property
     def indexer(self) -> Indexer:
         return self._indexer
+
+    @property
+    def containing(self) -> Containing | None:
+        return self._containing
 
     def within(self, unit: Unit) -> Repository:
         """The same repository, reading what a transaction sees."""
@@ -180,7 +186,7 @@ class Repository:
             UnprocessableError: 422; an active search parameter that cannot be searched by.
         """
         if change.resource is None:
-            return Checked(change, {})
+            return Checked(change)
         change = marked(change, self._caller)
         assert change.resource is not None
         issues = self.issues_of(change.resource)
@@ -188,7 +194,7 @@ class Repository:
             raise InvalidError(issues)
         if change.type == SEARCH_PARAMETER and self._definitions is not None:
             self._definitions.require_usable(change.resource)
-        return Checked(change, self._indexer.entries_of(change.resource), tuple(issues))
+        return Checked(change, self._indexer.indexed(change.resource), tuple(issues))
 
     def issues_of(self, resource: Json) -> list[Issue]:
         """All that the validation has to say of a resource."""
@@ -219,6 +225,7 @@ class Repository:
             checked = await self._told(self._store.unguarded, checked, {})
         if change.fresh:
             version = self._fitting(numbered(checked, None))
+            await self._noted([version])
             await self._store.write(version, None)
             return Committed(version, created=True, warnings=checked.warnings)
         for attempt in range(ATTEMPTS):
@@ -228,6 +235,7 @@ class Repository:
             outcome = decided(checked, current)
             if not outcome.changed:
                 return outcome
+            await self._noted([outcome.version])
             try:
                 await self._store.write(self._fitting(outcome.version), current)
             except VersionConflictError:
@@ -272,6 +280,7 @@ class Repository:
         if change.type in ("Binary", PROVENANCE) or self.integrity.enforced:
             return await self.commit(change)
         outcome = decided(self._kept(self.check(change), current), current)
+        await self._noted([outcome.version])
         await self._store.write(self._fitting(outcome.version), current)
         return await self._in_force(outcome) if change.type == SEARCH_PARAMETER else outcome
 
@@ -285,7 +294,14 @@ class Repository:
         """The same change of a Provenance, with whose data it tells about among its entries."""
         if checked.change.resource is None:
             return checked
-        return replace(checked, entries=await self._lineage.about(reads, checked.entries, beside))
+        about = await self._lineage.about(reads, checked.indexed.entries, beside)
+        return replace(checked, indexed=replace(checked.indexed, entries=about))
+
+    async def _noted(self, versions: Iterable[Version]) -> None:
+        """Have it known of their types that there are resources which contain others."""
+        types = {version.type for version in versions if version.contained}
+        if types and self._containing is not None:
+            await self._containing.note(types)
 
     async def _in_force(self, outcome: Committed) -> Committed:
         """Put in force at once what was said of a search parameter."""
@@ -314,19 +330,7 @@ class Repository:
         return replace(checked, change=replace(change, resource=resource, blob=blob))
 
     def _fitting(self, version: Version) -> Version:
-        """The version itself.
-
-        Raises:
-            TooLargeError: 413; its JSON is larger than a resource may be.
-        """
-        if version.body is None or len(version.body) <= self._max_resource_bytes:
-            return version
-        how = " Send its content as it is, with its own content type." if version.type == "Binary" else ""
-        raise TooLargeError(
-            f"The {version.type} has {len(version.body):,} bytes as JSON; this server keeps resources of at most "
-            f"{self._max_resource_bytes:,}.{how}",
-            key="HS-LIMIT-RESOURCE",
-        )
+        return fitting(version, self._max_resource_bytes)
 
     async def commit_one_within(self, unit: Unit, checked: Checked) -> Committed:
         """Carry out one change inside a transaction; its type must be `ensure`d.
@@ -347,7 +351,7 @@ class Repository:
         """
         changes = [await self._placed_within(unit, c) if c.change.type == "Binary" else c for c in changes]
         if any(c.change.type == PROVENANCE for c in changes):
-            beside = {f"{c.change.type}/{c.change.id}": c.entries for c in changes}
+            beside = {f"{c.change.type}/{c.change.id}": c.indexed.entries for c in changes}
             reads = unit.unguarded
             changes = [await self._told(reads, c, beside) if c.change.type == PROVENANCE else c for c in changes]
         ids: dict[tuple[str, Verb], list[str]] = {}
@@ -371,6 +375,7 @@ class Repository:
             outcomes.append(outcome)
             if outcome.changed:
                 writes.append((outcome.version, current))
+        await self._noted([new for new, _ in writes])
         await unit.write(writes)
         if self.integrity.enforced:
             self._note(unit, changes, outcomes)

@@ -6,7 +6,8 @@ Spec: https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,15 +18,17 @@ from fhir_server.search.across import page_across, parse_across
 from fhir_server.search.bounds import BOUNDS, Bounds
 from fhir_server.search.compartment import membership
 from fhir_server.search.compile import Access, filter_of, unrestricted
-from fhir_server.search.dense import Dense
+from fhir_server.search.contained import page_of_contained, require_standing
 from fhir_server.search.execute import SearchStore, page_of
 from fhir_server.search.follow import Follower
 from fhir_server.search.include import NOTHING, Included, Inclusion, fields_of
+from fhir_server.search.inside import rows_in
 from fhir_server.search.page import Page
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
 from fhir_server.search.readiness import with_readiness
 from fhir_server.search.resolve import resolve
+from fhir_server.search.reverse import Spreads
 from fhir_server.storage.document import FIELDS, Version, version_of
 from profiles.registry import Registry
 from profiles.terminology import Terminology
@@ -66,6 +69,7 @@ class Searcher:
         base_url: str,
         bounds: Bounds = BOUNDS,
         access: Access = unrestricted,
+        containing: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -73,20 +77,28 @@ class Searcher:
         self._base_url = base_url.rstrip("/") + "/"
         self._bounds = bounds
         self._access = access
-        self._follower = Follower(store, terminology, self._base_url, access, Dense())
+        self._containing = containing
+        self._follower = Follower(store, terminology, self._base_url, access, containing, Spreads())
 
     @property
     def store(self) -> SearchStore:
         return self._store
 
     def within(self, store: SearchStore) -> Searcher:
-        inner = Searcher(store, self._registry, self._terminology, self._base_url, self._bounds, self._access)
-        inner._follower = replace(inner._follower, dense=None)  # it would count, and forget
+        """The same searches of what a transaction sees."""
+        inner = self.seen_by(store)
+        inner._follower = replace(inner._follower, spreads=None)  # it would count, and forget
+        return inner
+
+    def seen_by(self, store: SearchStore) -> Searcher:
+        """The same searches, sent by way of a store that hands them on."""
+        inner = copy(self)
+        inner._store, inner._follower = store, replace(self._follower, store=store)
         return inner
 
     def under(self, store: SearchStore) -> Searcher:
         """Searches of the same server through a store that holds to somebody's access policy."""
-        return Searcher(store, self._registry, self._terminology, self._base_url, self._bounds, self._access)
+        return self.within(store)
 
     async def search(
         self,
@@ -117,10 +129,17 @@ class Searcher:
             compartment=compartment,
         )
         self._require_whole(search)
-        (search,) = await self._ready([search])
+        (search,) = await self._ready([search], checking=not search.looks_inside)
+        if search.looks_inside:
+            return await self._with_included(Found(search, await self._page_of_contained(search)))
         fields = fields_of(search.includes, resource_type, self._registry)
         page = await page_of(self._store, search, self._terminology, self._access(resource_type), fields)
         return await self._with_included(Found(search, page))
+
+    async def _page_of_contained(self, search: Search) -> Page:
+        return await page_of_contained(
+            self._store, search, self._containing(), self._registry, self._terminology, self._access
+        )
 
     async def search_types(
         self,
@@ -185,7 +204,10 @@ class Searcher:
         inclusion = Inclusion(
             self._store, self._registry, search.includes, self._access, bounds.includes, bounds.include_rounds
         )
-        return replace(found, included=await inclusion.added_to(found.matches))
+        inside = [
+            (search.resource_type, inner) for row in found.page.rows for inner in rows_in(row, search.resource_type)
+        ]
+        return replace(found, included=await inclusion.added_to(found.matches, inside))
 
     def _parsed(
         self,
@@ -218,10 +240,14 @@ class Searcher:
         predicate = membership(focal, focal_id, search.resource_type, self._registry)
         return replace(search, predicates=(predicate, *search.predicates), compartment=compartment)
 
-    async def _ready(self, searches: Sequence[Search]) -> list[Search]:
-        """The searches with value sets as their codes, and with what other resources say as ids and references."""
+    async def _ready(self, searches: Sequence[Search], *, checking: bool = False) -> list[Search]:
+        """The searches with value sets as their codes, and with what other resources say as ids and references.
+
+        Args:
+            checking: whether a search may have checks, which no filter tells
+        """
         resolved = [await resolve(search, self._terminology, self.held_value_set) for search in searches]
-        return await self._follower.follow(resolved)
+        return await self._follower.follow(resolved, checking=checking)
 
     async def understood(
         self, resource_type: str, pairs: Pairs, *, strict: bool, default_count: int, max_count: int
@@ -233,6 +259,7 @@ class Searcher:
         """
         self._bounds.require(pairs)
         search = self._parsed(resource_type, pairs, strict=strict, default_count=default_count, max_count=max_count)
+        require_standing(search)
         (search,) = await self._ready([search])
         return search, filter_of(search, self._terminology, self._access(resource_type))
 
@@ -264,6 +291,7 @@ class Searcher:
         pairs = decoded(criteria)
         self._bounds.require(pairs)
         search = self._parsed(resource_type, pairs, strict=True, default_count=1, max_count=1)
+        require_standing(search)
         if not search.predicates:
             raise PreconditionFailedError(
                 f"The criteria {criteria!r} hold no search parameter of {resource_type}.",

@@ -72,7 +72,7 @@ def chain_of(table: ParameterTable, name: str, read: Read) -> Chain | Issue | No
             case _:
                 links.append((resource_type, found))
     if links:
-        return Chain(parameter, tuple(links))
+        return Chain(table.resource_type, table.parameters["_id"], parameter, tuple(links))
     if empty:
         return None
     if refused:
@@ -119,18 +119,11 @@ def listed_of(table: ParameterTable, name: str, text: str) -> Listed | None:
     """Read `_list`.
 
     Raises:
-        InvalidError: 400; not the id of a List, or one of the functional lists.
+        InvalidError: 400; not the id of a List; a functional list stands by itself (see `named`).
     """
     lists: list[str] = []
     for part in split(text, ","):
         value = unescape(part)
-        if value.startswith("$"):
-            raise InvalidError(
-                f"The functional list {value[:60]!r} is not known here; `_list` takes the ids of List resources.",
-                code="not-supported",
-                key="HS-SEARCH-LIST",
-                expression=f"http.{name}",
-            )
         if value and _ID.fullmatch(value.removeprefix("List/")) is None:
             raise malformed(name, value, "the id of a List")
         if value:

@@ -16,6 +16,7 @@ from fhir_server.search.query import (
     AnyOf,
     Chain,
     Comparison,
+    Led,
     Listed,
     MissingValue,
     Not,
@@ -76,6 +77,9 @@ def condition_of(predicate: Predicate, terminology: Terminology) -> Filter:
             return compared.condition(parameter, operator, value, terminology)
         case Words():
             return predicate.condition
+        case Led(references, containers):
+            known = [references] if containers is None else [references, containers]
+            return either([condition_of(comparison, terminology) for comparison in known])
         case Chain() | Reverse() | Listed():
             raise AssertionError("what other resources say is looked up before a search is compiled: see `follow`")
 
@@ -93,6 +97,8 @@ def asks_for_entry(predicate: Predicate) -> bool:
             return any(map(asks_for_entry, predicates))
         case Test(parameter):
             return parameter.field.startswith("x.")
+        case Led(references, containers):
+            return containers is None and asks_for_entry(references)
         case Not() | Words():
             return False
         case Chain():

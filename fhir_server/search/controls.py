@@ -9,19 +9,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import get_args
 
-from fhir_server.model.errors import InvalidError, Issue
+from fhir_server.model.errors import Issue
 from fhir_server.search.parameters import ParameterTable
-from fhir_server.search.query import SortKey, Summary, Total
+from fhir_server.search.query import Contained, ContainedType, SortKey, Summary, Total
 from fhir_server.search.types.conditions import malformed
 
 CURSOR = "_cursor"
+QUERY = "_query"
 
 #: Spoken about by the HTTP layer; nothing for a search to apply.
 SILENT = frozenset(("_format", "_pretty"))
 
+#: What results of several types can be sorted by, and the field of a row that has it.
+ACROSS = {"_id": "_id", "_lastUpdated": "t"}
+
 #: A place has no order, unless a search says from where.
 UNSORTABLE = frozenset(("composite", "special"))
 
+_CONTAINED: dict[str, Contained] = {text: text for text in get_args(Contained)}
+_CONTAINED_TYPES: dict[str, ContainedType] = {text: text for text in get_args(ContainedType)}
 _TOTALS: dict[str, Total] = {total: total for total in get_args(Total)}
 _SUMMARIES: dict[str, Summary] = {summary: summary for summary in get_args(Summary)}
 _MAX_DIGITS = 9
@@ -32,16 +38,22 @@ MAX_SORT_KEYS = 8
 
 @dataclass(slots=True)
 class Controls:
-    """What the control parameters of one query said so far; `given` holds their text."""
+    """What the control parameters of one query said so far; `given` holds their text.
+
+    `looks_inside`: the query is one of contained resources, which come in the order of several types.
+    """
 
     table: ParameterTable
     max_count: int
     count: int
+    looks_inside: bool = False
     total: Total | None = None
     summary: Summary = "false"
     elements: tuple[str, ...] = ()
     sort: tuple[SortKey, ...] = ()
     cursor: str | None = None
+    contained: Contained = "false"
+    contained_type: ContainedType = "container"
     given: dict[str, str] = field(default_factory=dict)
     ignored: list[Issue] = field(default_factory=list)
 
@@ -99,7 +111,9 @@ class Controls:
             if not code or code in keys:
                 continue
             parameter = self.table.parameters.get(code)
-            if parameter is not None and parameter.type not in UNSORTABLE:
+            if self.looks_inside and code not in ACROSS:
+                self.ignored.append(sorted_across("Contained resources", code))
+            elif parameter is not None and parameter.type not in UNSORTABLE:
                 keys[code] = SortKey(parameter, descending)
             else:
                 self.ignored.append(self._not_sortable(code))
@@ -108,34 +122,18 @@ class Controls:
         self.sort = tuple(keys.values())
         return ",".join(f"-{code}" if key.descending else code for code, key in keys.items()) or None
 
-    def _contained(self, text: str) -> str | None:
-        _require("_contained", text, ("false", "true", "both"))
-        if text == "false":
-            return text
-        self.ignored.append(
-            Issue(
-                "not-supported",
-                f"`_contained={text}` is not supported: contained resources are not searched, only those that stand by "
-                "themselves.",
-                "http._contained",
-                "HS-SEARCH-UNSUPPORTED",
-            )
-        )
-        return None
+    def _contained(self, text: str) -> str:
+        _require("_contained", text, _CONTAINED)
+        self.contained = _CONTAINED[text]
+        return text
 
     def _contained_type(self, text: str) -> str:
-        _require("_containedType", text, ("container", "contained"))
+        _require("_containedType", text, _CONTAINED_TYPES)
+        self.contained_type = _CONTAINED_TYPES[text]
         return text
 
     def _query(self, text: str) -> str:
-        """No named query is defined here; to ignore one would answer another question than was asked."""
-        raise InvalidError(
-            f"There is no named query {text[:60]!r}: this server defines none, and R4 itself has no "
-            "OperationDefinition of kind `query`.",
-            code="not-supported",
-            key="HS-SEARCH-QUERY",
-            expression="http._query",
-        )
+        return text  # what it stands for is read where all parameters are known: see `named`
 
     def _not_sortable(self, code: str) -> Issue:
         known = ", ".join(sorted(c for c, p in self.table.parameters.items() if p.type not in UNSORTABLE))
@@ -145,6 +143,12 @@ class Controls:
             "http._sort",
             "HS-SEARCH-SORT",
         )
+
+
+def sorted_across(what: str, code: str) -> Issue:
+    """What stands in several collections has an order by what all of them have."""
+    text = f"{what} are sorted by _lastUpdated or _id, not by {code[:60]!r}."
+    return Issue("not-supported", text, "http._sort", "HS-SEARCH-SORT")
 
 
 def _require(name: str, text: str, choices: Iterable[str]) -> None:
@@ -160,7 +164,7 @@ _READERS: dict[str, Callable[[Controls, str], str | None]] = {
     "_sort": Controls._sort,
     "_contained": Controls._contained,
     "_containedType": Controls._contained_type,
-    "_query": Controls._query,
+    QUERY: Controls._query,
     "_type": Controls._type,
     CURSOR: Controls._cursor,
 }

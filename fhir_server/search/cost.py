@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fhir_server.search.query import AllOf, AnyOf, Comparison, Predicate, ReferenceValue, Search, TokenValue, Value
+from fhir_server.search.query import AllOf, AnyOf, Comparison, Led, Predicate, ReferenceValue, Search, TokenValue, Value
 
 #: Types to which one record seldom has more than some thousand others.
 NARROW_TARGETS = ("Patient/", "Encounter/")
@@ -21,7 +21,13 @@ def is_quick(search: Search) -> bool:
     """Whether some predicate selects few documents by its index, or one index gives the page in its order."""
     if any(map(is_narrow, search.predicates)):
         return True
-    if search.sort or search.only_total or search.total not in (None, "none") or len(search.predicates) != 1:
+    if (
+        search.checks
+        or search.sort
+        or search.only_total
+        or search.total not in (None, "none")
+        or len(search.predicates) != 1
+    ):
         return False
     match search.predicates[0]:
         case Comparison(parameter, None, values):
@@ -45,6 +51,8 @@ def is_narrow(predicate: Predicate) -> bool:
             return any(map(is_narrow, predicates))
         case AnyOf(predicates):
             return all(map(is_narrow, predicates))
+        case Led(references, containers):
+            return is_narrow(references) and (containers is None or is_narrow(containers))
     return False
 
 

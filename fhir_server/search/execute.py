@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fhir_server.search.compile import LIVING, all_of, filter_of
-from fhir_server.search.cost import is_quick
+from fhir_server.search.cost import is_narrow, is_quick
 from fhir_server.search.page import Cursor, Direction, Page, cursor_of, cursor_text
 from fhir_server.search.query import Search
 from fhir_server.search.sort import (
     KeyValue,
     Order,
     Place,
+    around,
+    beyond_group,
     beyond_indexed,
     computed_key,
     computed_stages,
@@ -30,6 +32,7 @@ from fhir_server.search.types.conditions import Filter
 from profiles.terminology import Terminology
 
 Row = dict[str, Any]
+Stage = dict[str, Any]
 Keyed = tuple[Row, tuple[KeyValue, ...]]
 
 #: What a page needs of a document.
@@ -137,11 +140,31 @@ async def _with_total(query: _Query, page: Page) -> Page:
 
 
 async def _total(store: SearchStore, search: Search, conditions: Filter) -> int:
+    if search.checks:
+        steps: list[Stage] = [{"$limit": ESTIMATE_LIMIT}] if search.total == "estimate" else []
+        whole: list[Stage] = [{"$match": conditions}, *check_stages(search), *steps, {"$count": "n"}]
+        rows = await store.aggregate(search.resource_type, whole, shared=is_quick(search))
+        return int(rows[0]["n"]) if rows else 0
     if search.total != "estimate":
         return await store.count(search.resource_type, conditions, None, shared=is_quick(search))
     if conditions == LIVING:
         return await store.estimate(search.resource_type)
     return await store.count(search.resource_type, conditions, ESTIMATE_LIMIT)
+
+
+def check_stages(search: Search) -> list[Stage]:
+    """The stages that keep, of what the predicates match, those to which something refers as the checks say."""
+    stages: list[Stage] = []
+    for n, check in enumerate(search.checks):
+        name = f"c{n}"
+        one: list[Stage] = [{"$match": check.condition}, {"$limit": 1}, {"$project": {"_id": 1}}]
+        lookup = {"from": check.source, "localField": name, "foreignField": check.field, "pipeline": one, "as": name}
+        stages += [
+            {"$set": {name: {"$concat": [f"{search.resource_type}/", "$_id"]}}},
+            {"$lookup": lookup},
+            {"$match": {name: {"$ne": []}}},
+        ]
+    return stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +181,7 @@ class _Query:
         """Matches with their keys, from the cursor on, in its direction."""
         forward = cursor is None or cursor.forward
         if not (self.order.indexed if forward else self.order.reversible):
-            return await self._computed(cursor, forward, limit)
+            return await self._computed_within(cursor, forward, limit)
         keys = self.order.keys
         if not keys or self.order.all_in_one or is_always_present(keys[0], self.search.predicates):
             return await self._found([self.conditions, *self._beyond(cursor)], forward, limit)
@@ -176,7 +199,31 @@ class _Query:
             return []
         return beyond_indexed(self.order, cursor.place, forward=cursor.forward, inclusive=cursor.direction == "q")
 
+    async def _computed_within(self, cursor: Cursor | None, forward: bool, limit: int) -> list[Keyed]:
+        """As `_computed`; where an index has the order of the first key, it tells within which keys the page lies."""
+        lead = self.order.lead
+        if lead is None or not (forward or lead.reversible) or any(map(is_narrow, self.search.predicates)):
+            return await self._computed(cursor, forward, limit)
+        key, first = lead.keys[0], cursor.place.keys[0] if cursor else None
+        if cursor is not None and first is None:
+            missing = [presence(key, present=False)] if forward else []
+            return await self._computed(cursor, forward, limit, missing)
+        # So many of those behind the keys that are equal to that of the place are enough, whatever their order.
+        beyond = beyond_group(lead, first, forward=forward) if cursor else []
+        present = [self.conditions, presence(key, present=True), *beyond]
+        rows = await _Query(self.store, self.search, self.conditions, lead, {})._found(present, forward, limit)
+        if len(rows) == limit:
+            span = around(key, first, rows[-1][1][0], up=key.descending != forward)
+            page = await self._computed(cursor, forward, limit, [span])
+            if len(page) == limit:
+                return page  # otherwise some have gone since: the rest of the page lies further on
+        return await self._computed(cursor, forward, limit)
+
     async def _found(self, conditions: list[Filter], forward: bool, limit: int) -> list[Keyed]:
+        if self.search.checks:
+            stages = self._part(conditions, forward, limit)
+            found = await self.store.aggregate(self.search.resource_type, stages, shared=is_quick(self.search))
+            return [(row, indexed_key(self.order, row)) for row in found]
         found = await self.store.find(
             self.search.resource_type,
             all_of(conditions),
@@ -190,19 +237,22 @@ class _Query:
     async def _found_in_both(self, first: list[Filter], second: list[Filter], forward: bool, limit: int) -> list[Keyed]:
         """Those that have a value in the order of their index, then those that have none (backward: the other way
         round); one command for both."""
-
-        def part(conditions: list[Filter]) -> list[dict[str, Any]]:
-            sort = dict(indexed_sort(self.order, forward=forward))
-            steps: list[dict[str, Any]] = [{"$match": all_of(conditions)}, {"$sort": sort}, {"$limit": limit}]
-            return [*steps, {"$project": self._fields()}]
-
-        rest = {"$unionWith": {"coll": self.search.resource_type, "pipeline": part(second)}}
+        begin, rest = (self._part(conditions, forward, limit) for conditions in (first, second))
+        union = {"$unionWith": {"coll": self.search.resource_type, "pipeline": rest}}
         found = await self.store.aggregate(
-            self.search.resource_type, [*part(first), rest, {"$limit": limit}], shared=is_quick(self.search)
+            self.search.resource_type, [*begin, union, {"$limit": limit}], shared=is_quick(self.search)
         )
         return [(row, indexed_key(self.order, row)) for row in found]
 
-    async def _computed(self, cursor: Cursor | None, forward: bool, limit: int) -> list[Keyed]:
+    def _part(self, conditions: list[Filter], forward: bool, limit: int) -> list[Stage]:
+        """Matches in the order of their index."""
+        sort = dict(indexed_sort(self.order, forward=forward))
+        steps: list[Stage] = [{"$match": all_of(conditions)}, {"$sort": sort}, *check_stages(self.search)]
+        return [*steps, {"$limit": limit}, {"$project": self._fields()}]
+
+    async def _computed(
+        self, cursor: Cursor | None, forward: bool, limit: int, conditions: Sequence[Filter] = ()
+    ) -> list[Keyed]:
         stages = computed_stages(
             self.order,
             cursor.place if cursor else None,
@@ -212,7 +262,9 @@ class _Query:
             fields=self.fields,
         )
         found = await self.store.aggregate(
-            self.search.resource_type, [{"$match": self.conditions}, *stages], shared=is_quick(self.search)
+            self.search.resource_type,
+            [{"$match": all_of([self.conditions, *conditions])}, *check_stages(self.search), *stages],
+            shared=is_quick(self.search),
         )
         for row in found:
             self._tell_marks(row)

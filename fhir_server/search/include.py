@@ -59,8 +59,13 @@ NOTHING = Included()
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def include_of(table: ParameterTable, name: str, text: str, registry: Registry) -> Include | Issue:
+def include_of(
+    table: ParameterTable, name: str, text: str, registry: Registry, *, anywhere: bool = False
+) -> Include | Issue:
     """Read `Source:reference[:Target]`, `Source:*` or `*`; an issue when it can have no effect on this search.
+
+    Args:
+        anywhere: whether matches may be of other types than the one searched, as containers are
 
     Raises:
         InvalidError: 400; another form, or a type or reference that does not exist.
@@ -86,7 +91,8 @@ def include_of(table: ParameterTable, name: str, text: str, registry: Registry) 
         if target is not None and target not in parameter.targets:
             raise _wrong(name, text, f"{code!r} of {source} does not refer to {target}")
     include = Include(reverse, None if source == "*" else source, None if code == "*" else code, target, iterate)
-    return include if iterate or _concerns(include, table.resource_type, registry) else _idle(include, table, name)
+    useful = iterate or anywhere or _concerns(include, table.resource_type, registry)
+    return include if useful else _idle(include, table, name)
 
 
 def _concerns(include: Include, resource_type: str, registry: Registry) -> bool:
@@ -168,10 +174,14 @@ class Inclusion:
     _seen: set[tuple[str, str]] = field(default_factory=set)
     _added: list[tuple[str, Row]] = field(default_factory=list)
 
-    async def added_to(self, matches: Sequence[tuple[str, Row]]) -> Included:
-        """What is added to the matches, each resource once, those nearest to the matches first."""
-        self._seen = {(name, row["_id"]) for name, row in matches}
-        rows, includes = matches, self.includes
+    async def added_to(self, matches: Sequence[tuple[str, Row]], contained: Sequence[tuple[str, Row]] = ()) -> Included:
+        """What is added to the matches, each resource once, those nearest to the matches first.
+
+        Args:
+            contained: rows of contained resources, whose references count as well; none refer to them from outside
+        """
+        self._seen = {(name, row["_id"]) for name, row in matches if not row.get("i")}
+        rows, includes = [*matches, *contained], self.includes
         for _ in range(self.rounds):
             wanted, shared = self._wanted(rows, includes)
             if not wanted:
@@ -192,14 +202,17 @@ class Inclusion:
     ) -> tuple[dict[str, list[Filter]], bool]:
         """By type, the conditions of which a resource that is to be added meets one; and whether they are quick."""
         by_type: dict[str, list[Row]] = {}
+        referred: dict[str, list[Row]] = {}
         for name, row in rows:
             by_type.setdefault(name, []).append(row)
+            if "_id" in row:
+                referred.setdefault(name, []).append(row)
         forward: dict[str, dict[str, None]] = {}
         wanted: dict[str, list[Filter]] = {}
         quick = True
         for include in includes if rows else ():
             if include.reverse:
-                for source, condition in self._referring(include, by_type):
+                for source, condition in self._referring(include, referred):
                     quick = False
                     if condition not in wanted.setdefault(source, []):
                         wanted[source].append(condition)

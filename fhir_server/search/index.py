@@ -30,6 +30,7 @@ from fhir_server.search.extraction import (
     simple_extract,
     special_extract,
 )
+from fhir_server.search.inside import rows_of
 from fhir_server.search.parameters import table_of
 from fhir_server.search.words import add_words
 from profiles.registry import Registry, SearchParameter
@@ -57,6 +58,14 @@ class _Plan:
     always: tuple[Extract, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What a resource leaves in the index: its own entries, and a row for each resource that it contains."""
+
+    entries: dict[str, Any] = field(default_factory=dict)
+    contained: list[dict[str, Any]] = field(default_factory=list)
+
+
 class Indexer:
     """Makes index entries. Keeps what it compiled; use one for all resources. Thread safe."""
 
@@ -70,8 +79,16 @@ class Indexer:
     def registry(self) -> Registry:
         return self._registry
 
+    def indexed(self, resource: dict[str, Any]) -> Indexed:
+        """The entries of a structurally valid resource, and of what it contains."""
+        entries = self.entries_of(resource)
+        contained = resource.get("contained")
+        if not contained:
+            return Indexed(entries)
+        return Indexed(entries, rows_of(contained, map(self.entries_of, contained), entries))
+
     def entries_of(self, resource: dict[str, Any]) -> dict[str, Any]:
-        """The entries of a structurally valid resource, by search parameter code and, for some, `code:suffix`.
+        """The entries of a resource alone, by search parameter code and, for some, `code:suffix`.
 
         A value is a list that is not empty, or the bare entry of a parameter that can have but one: `near`, and a date
         or a reference that no resource has twice (`Parameter.bare`). Lists are many keys in an index, and no two of

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.search.charts import CHARTS
+from fhir_server.search.inside import FIELD, KEYS, containers
 from fhir_server.search.lineage import ABOUT, PROVENANCE
 from fhir_server.search.lineage import FIELD as ABOUT_FIELD
 from fhir_server.search.parameters import table_of
@@ -51,6 +52,9 @@ def indexes_of(resource_type: str, registry: Registry) -> tuple[IndexSpec, ...]:
 def _indexes_of(resource_type: str, registry: Registry, _: int) -> tuple[IndexSpec, ...]:
     parameters = list(table_of(resource_type, registry).parameters.values())
     specs = [IndexSpec("_lastUpdated", (("t", 1), ("_id", 1)))]
+    if resource_type in containers(registry):
+        field = f"{FIELD}.{KEYS}"
+        specs.append(IndexSpec("contained", ((field, 1), ("_id", 1)), {field: {"$exists": True}}))
     specs += _of_charts(resource_type)
     specs += [_of_field(f"x.{code}", code) for code in registry.full_text]
     if resource_type == PROVENANCE:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from fhir_server.model.errors import InvalidError, Issue
 from fhir_server.search.charts import is_charted
 from fhir_server.search.components import components_of
+from fhir_server.search.entries.token import SYSTEMLESS
 from fhir_server.search.overlap import ways_of, with_overlaps
 from fhir_server.search.query import Parameter
 from profiles.registry import Element, Registry, SearchParameter
@@ -172,6 +173,7 @@ def _parameter_of(definition: SearchParameter, resource_type: str, registry: Reg
         single=single,
         bare=bare and definition.type in ("date", "reference"),
         charted=bare and not definition.own and is_charted(resource_type, definition.code),
+        systemless=definition.type == "token" and bool(codes) and codes <= SYSTEMLESS,
         own=definition.own,
         ready=definition.ready,
     )

@@ -11,12 +11,15 @@ from functools import partial
 
 from fhir_server.model.errors import InvalidError, Issue, UnprocessableError
 from fhir_server.search.chains import HAS, LIST, Depth, about, chain_of, listed_of, looks_elsewhere, reverse_of
-from fhir_server.search.controls import NAMES, SILENT, Controls
+from fhir_server.search.contained import has_moment_below, not_inside
+from fhir_server.search.controls import NAMES, QUERY, SILENT, Controls
 from fhir_server.search.escape import split, unescape
 from fhir_server.search.filter.build import FILTER, predicate_of
 from fhir_server.search.include import INCLUDES, include_of
+from fhir_server.search.named import Given, NamedQuery, listed_by, query_of
 from fhir_server.search.parameters import ParameterTable, table_of
 from fhir_server.search.query import (
+    AllOf,
     Comparison,
     Include,
     MissingValue,
@@ -73,14 +76,20 @@ def parse(
     """
     table = table_of(resource_type, registry)
     base = f"{base_url.rstrip('/')}/" if base_url else ""
-    controls = Controls(table, max_count, min(default_count, max_count))
+    looks_inside = any(name == "_contained" and text in ("true", "both") for name, text in pairs)
+    controls = Controls(table, max_count, min(default_count, max_count), looks_inside)
     predicates: list[Predicate] = []
     applied: list[tuple[str, str]] = []
     ignored: list[Issue] = []
     errors: list[Issue] = []
     includes: dict[Include, None] = {}
-    for name, text in pairs:
+    named, given = _named(table.resource_type, pairs, errors)
+    for name, text in (*pairs, *((name, text) for name, text in given.items() if (name, text) not in pairs)):
         if not text or name in SILENT:
+            continue
+        if name in given:
+            if (name, given[name]) not in applied:
+                applied.append((name, given[name]))
             continue
         try:
             if not (text.isascii() or _is_encodable(text)) or "\0" in text:
@@ -91,22 +100,30 @@ def parse(
                     applied.append((name, took))
                 continue
             if name in INCLUDES:
-                found = include_of(table, name, text, registry)
+                found = include_of(table, name, text, registry, anywhere=looks_inside)
                 if isinstance(found, Issue):
                     ignored.append(found)
                 elif found not in includes:
                     includes[found] = None
                     applied.append((name, text))
                 continue
+            if looks_inside and (name == LIST or name.startswith(HAS)):
+                raise not_inside(name)
             depth = Depth(name, max_chain_depth) if looks_elsewhere(name) or name == FILTER else None
             predicate = _predicate(table, name, text, base, registry, depth)
             if isinstance(predicate, Issue):
                 ignored.append(about(predicate, name))
             elif predicate is not None:
+                if looks_inside and has_moment_below(predicate):
+                    raise not_inside(name)
                 predicates.append(predicate)
                 applied.append((name, text))
         except InvalidError as error:
             errors += error.issues
+    if named is not None and not errors:
+        predicates += _criteria(table, named.criteria(given), base, registry)
+        if "_sort" not in controls.given and not looks_inside:
+            controls.take("_sort", named.sort)
     ignored += controls.ignored
     if strict:
         errors += ignored
@@ -115,16 +132,46 @@ def parse(
     return Search(
         resource_type=resource_type,
         predicates=tuple(predicates),
-        sort=(*controls.sort, *_by_nearness(controls.sort, predicates)),
+        sort=controls.sort if looks_inside else (*controls.sort, *_by_nearness(controls.sort, predicates)),
         count=controls.count,
         total=controls.total,
         summary=controls.summary,
         elements=controls.elements,
         cursor=controls.cursor,
         includes=tuple(includes),
+        contained=controls.contained,
+        contained_type=controls.contained_type,
         applied=tuple(applied),
         ignored=tuple([replace(issue, severity="warning") for issue in ignored]) if ignored else (),
     )
+
+
+def _named(
+    resource_type: str, pairs: Sequence[tuple[str, str]], errors: list[Issue]
+) -> tuple[NamedQuery | None, Given]:
+    """The named query that is asked for, with its own parameters; what is wrong with it goes to the errors."""
+    code = next((text for name, text in pairs if name == QUERY and text), None)
+    if code is None:
+        return None, {}
+    try:
+        query = query_of(resource_type, code)
+        return query, query.given(pairs)
+    except InvalidError as error:
+        errors += error.issues
+        return None, {}
+
+
+def _criteria(
+    table: ParameterTable, pairs: Iterable[tuple[str, str]], base_url: str, registry: Registry
+) -> list[Predicate]:
+    """The predicates that a named query stands for."""
+    found: list[Predicate] = []
+    for name, text in pairs:
+        predicate = _predicate(table, name, text, base_url, registry, Depth(name, 0))
+        assert predicate is not None, f"{name} of a named query has no value"
+        assert not isinstance(predicate, Issue), predicate.diagnostics
+        found.append(predicate)
+    return found
 
 
 def _by_nearness(sort: Sequence[SortKey], predicates: Iterable[Predicate]) -> Iterator[SortKey]:
@@ -167,6 +214,9 @@ def _predicate(
             depth.require(steps + 1)
             return _predicate(table_of(resource_type, registry), rest, text, base_url, registry, depth, steps + 1)
 
+        if name == LIST and text.startswith("$"):
+            query = listed_by(table.resource_type, text)
+            return AllOf(tuple(_criteria(table, query.criteria(query.given(())), base_url, registry)))
         if name == LIST:
             return listed_of(table, name, text)
         if name.startswith(HAS):

@@ -19,6 +19,8 @@ from fhir_server.model.errors import Issue
 Prefix = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
 Total = Literal["none", "estimate", "accurate"]
 Summary = Literal["true", "text", "data", "count", "false"]
+Contained = Literal["false", "true", "both"]
+ContainedType = Literal["container", "contained"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Parameter:
         longest_us: of a date, the longest span that one value can be; None where a Period has no limit
         bare: whether its one entry is kept as it is, not in an array (see `search.index`)
         charted: of a date, whether its index holds the documents without a value too (see `search.charts`)
+        systemless: of a token, whether no code of it has a system of its own, as those of type `code` and boolean
         within: of a reference, the field of the parameter that has all its entries, and others (see `search.overlap`)
         parts: the parameters whose entries together are all of this one's, and no others
         own: whether it is the operator's own, not of the specification
@@ -56,6 +59,7 @@ class Parameter:
     longest_us: int | None = None
     bare: bool = False
     charted: bool = False
+    systemless: bool = False
     within: str | None = None
     parts: tuple[Parameter, ...] = ()
     own: bool = False
@@ -220,11 +224,30 @@ class Chain:
     """A reference leads to a resource that meets a predicate: `subject:Patient.name=peter`.
 
     Attributes:
+        resource_type: the type that is searched
+        key: its id
         parameter: the reference
         links: the types that it may lead to, each with what the resource must meet; one of them does
     """
 
+    resource_type: str
+    key: Parameter
     parameter: Parameter
+    links: tuple[tuple[str, Predicate], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Led:
+    """What a chain has found: the references to follow, and the resources that it leads to within themselves.
+
+    Attributes:
+        references: one of them is what the reference says
+        containers: the resource contains what the reference leads to; None when there are no such resources
+        links: of the chain, its predicates followed as well
+    """
+
+    references: Comparison
+    containers: Comparison | None
     links: tuple[tuple[str, Predicate], ...]
 
 
@@ -257,7 +280,7 @@ class Listed:
 
 
 #: What a search may be made of.
-Predicate = Comparison | Test | Words | AnyOf | AllOf | Not | Chain | Reverse | Listed
+Predicate = Comparison | Test | Words | AnyOf | AllOf | Not | Chain | Led | Reverse | Listed
 
 
 def parts_of(predicate: Predicate) -> tuple[Predicate, ...]:
@@ -267,7 +290,7 @@ def parts_of(predicate: Predicate) -> tuple[Predicate, ...]:
             return predicates
         case Not(inner):
             return (inner,)
-        case Chain(_, links):
+        case Chain(links=links):
             return tuple([part for _, part in links])
         case Reverse():
             return (predicate.predicate,)
@@ -282,7 +305,7 @@ def with_parts(predicate: Predicate, parts: tuple[Predicate, ...]) -> Predicate:
             return replace(predicate, predicates=parts)
         case Not():
             return Not(parts[0])
-        case Chain(_, links):
+        case Chain(links=links):
             return replace(predicate, links=tuple([(name, p) for (name, _), p in zip(links, parts, strict=True)]))
         case Reverse():
             return replace(predicate, predicate=parts[0])
@@ -310,6 +333,15 @@ class Include:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Something of the type `source` refers to the match by `field` and meets a condition (see `reverse`)."""
+
+    source: str
+    field: str
+    condition: dict[str, Any] = dataclass_field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SortKey:
     """One rule of `_sort`; with `positions`, the order by distance from the nearest of them, with `terms`,
     by how well they match."""
@@ -328,7 +360,10 @@ class Search:
         count: how many resources a page has
         total: what `_total` asks for; None when it was not given
         cursor: where the page starts, as a link of ours said (see `page`)
+        checks: what is looked for behind each match of the predicates; without it, it is none
         includes: what is added to the matches of a page
+        contained: whether contained resources are searched: instead of those that stand by themselves, or with them
+        contained_type: what is shown of one that is found: its container, or itself
         compartment: whose compartment is searched, such as `Patient/1`; empty for none
         applied: the parameters that took effect, in order, for the self link
         ignored: a warning for each parameter that did not
@@ -342,7 +377,10 @@ class Search:
     summary: Summary = "false"
     elements: tuple[str, ...] = ()
     cursor: str | None = None
+    checks: tuple[Check, ...] = ()
     includes: tuple[Include, ...] = ()
+    contained: Contained = "false"
+    contained_type: ContainedType = "container"
     compartment: str = ""
     applied: tuple[tuple[str, str], ...] = ()
     ignored: tuple[Issue, ...] = ()
@@ -351,3 +389,8 @@ class Search:
     def only_total(self) -> bool:
         """Whether the answer is the number of matches alone (`_summary=count`, `_count=0`)."""
         return self.summary == "count" or self.count == 0
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether contained resources are searched."""
+        return self.contained != "false"

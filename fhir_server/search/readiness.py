@@ -23,7 +23,7 @@ def with_readiness(search: Search) -> Search:
 
 def _parameters(predicate: Predicate) -> Iterator[Parameter]:
     match predicate:
-        case Comparison(parameter) | Test(parameter) | Chain(parameter):
+        case Comparison(parameter) | Test(parameter) | Chain(parameter=parameter):
             yield parameter
             yield from parameter.components
         case Reverse():

@@ -38,6 +38,10 @@ ENDS = {"date": ("s", "e"), "number": ("l", "h"), "quantity": ("l", "h")}
 _BESIDE = frozenset(("text", "of-type", "identifier", "missing"))
 
 
+#: Behind all ids.
+LAST_ID = "~"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A place in an order: the keys and the id of the row that is, or was, there."""
@@ -71,11 +75,18 @@ class Order:
         """Whether an index has this order, to be walked forward."""
         if len(self.keys) > 1 or any(key.positions or key.terms for key in self.keys):
             return False
-        # The highest entry of a token is one with its system, the lowest is the plain code: only that one orders codes.
-        return all(
-            key.descending == self.id_descending and not (key.descending and key.parameter.type == "token")
-            for key in self.keys
-        )
+        return all(key.descending == self.id_descending and not _is_by_code_down(key) for key in self.keys)
+
+    @property
+    def lead(self) -> Order | None:
+        """The order by the first key alone, where an index has that; None where it has not, or there is but one."""
+        lead = Order(self.keys[:1], self.keys[0].descending) if self.keys else self
+        return lead if lead != self and lead.indexed else None
+
+
+def _is_by_code_down(key: SortKey) -> bool:
+    """Whether the highest entries do not order codes: they are pairs with systems, only the lowest are plain codes."""
+    return key.descending and key.parameter.type == "token" and not key.parameter.systemless
 
 
 def order_of(sort: Sequence[SortKey]) -> Order:
@@ -184,6 +195,30 @@ def beyond_indexed(order: Order, place: Place, *, forward: bool, inclusive: bool
     ]
 
 
+def beyond_group(lead: Order, value: KeyValue, *, forward: bool) -> list[Filter]:
+    """The conditions that keep what comes after all documents of one key."""
+    up = lead.id_descending != forward
+    return beyond_indexed(lead, Place((value,), LAST_ID if up else ""), forward=forward, inclusive=False)
+
+
+def around(key: SortKey, first: KeyValue, last: KeyValue, *, up: bool) -> Filter:
+    """What all documents meet whose key lies from one value to another, in an order that goes up or down.
+
+    Others may meet it, too: a range of the index, for an order to be computed within. Without `first` it is open there.
+    """
+    low, high = (first, last) if up else (last, first)
+    span: dict[str, Any] = {}
+    for operator, value in (("$gte", low), ("$lte", high)):
+        if value is not None:
+            span[operator] = value[0] if isinstance(value, tuple) else value
+    field, ends = key.parameter.field, _ends(key)
+    if field == "t":
+        return {"t": span}
+    if key.parameter.bare:
+        return {field if ends is None else f"{field}.{ends[0]}": span}
+    return {field: {"$elemMatch": span if ends is None else {ends[0]: span}}}
+
+
 def _beyond_bare(field: str, value: KeyValue, place_id: str, *, up: bool, inclusive: bool) -> list[Filter]:
     """A range for the index to walk, without what stands in it before the place; documents without a value stay."""
     before_id = {"_id": {_before(up, inclusive): place_id}}
@@ -251,7 +286,7 @@ def _expression(key: SortKey) -> dict[str, Any] | str:
     if ends is not None:
         pair = {"a": f"$$this.{ends[0]}", "b": f"$$this.{ends[1]}"}
         return {fold: {"$map": {"input": path, "in": pair}}}
-    if key.descending and key.parameter.type == "token":
+    if _is_by_code_down(key):
         is_plain = {"$and": [{"$gte": ["$$this", "="]}, {"$lt": ["$$this", ">"]}]}
         plain = {"$filter": {"input": {"$ifNull": [path, []]}, "cond": is_plain}}
         chosen = {"$cond": [{"$eq": ["$$plain", []]}, path, "$$plain"]}

@@ -34,6 +34,7 @@ class Version:
         method: the HTTP method that made it: POST, PUT, PATCH or DELETE
         body: the resource's JSON; None when this version is a deletion
         entries: the index entries; empty for a deletion, and for versions that were read
+        contained: rows for the index, one for each contained resource; empty as the entries are
         token: names the write that made the version, so that a writer knows its own
         blob: of a Binary, where its `data` is when that is too large for the body
     """
@@ -47,6 +48,7 @@ class Version:
     token: bytes = b""
     entries: dict[str, Any] = field(default_factory=dict)
     blob: Blob | None = None
+    contained: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def deleted(self) -> bool:
@@ -65,6 +67,8 @@ class Version:
         else:
             document["r"] = self.body
             document["x"] = self.entries
+            if self.contained:
+                document["c"] = self.contained
         if self.blob is not None:
             document["b"] = blob_row(self.blob)
         return document
@@ -86,6 +90,13 @@ class Version:
         if self.blob is not None:
             document["b"] = blob_row(self.blob)
         return document
+
+
+def index_change(entries: dict[str, Any], contained: list[dict[str, Any]]) -> dict[str, Any]:
+    """The change of a current document that gives it other index entries."""
+    if contained:
+        return {"$set": {"x": entries, "c": contained}}
+    return {"$set": {"x": entries}, "$unset": {"c": 1}}
 
 
 def blob_row(blob: Blob) -> dict[str, Any]:

@@ -107,6 +107,11 @@ class Rows:
             found = await self._collection.find_one({}, {field: 1}, sort=[(field, -1)], comment=WATCH)
         return int(found[field]) if found else 0
 
+    async def ids(self) -> list[str]:
+        """All ids, of a collection that has few."""
+        with translated():
+            return [row["_id"] for row in await self._collection.find({}, {"_id": 1}, comment=WATCH).to_list()]
+
     async def remove(self, row_id: str) -> None:
         with translated():
             await self._collection.delete_one({"_id": row_id})

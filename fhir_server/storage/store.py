@@ -326,12 +326,11 @@ class Store:
             document = await self._database[HISTORY].find_one({"_id": f"{new.type}/{new.id}/{new.version}"}, {"w": 1})
         return document is not None and document["w"] == new.token
 
-    async def set_entries(self, resource_type: str, rows: Sequence[tuple[str, int, dict[str, Any]]]) -> None:
-        """Give index entries to `(id, version, entries)`, where that version is still the current one."""
+    async def set_entries(self, resource_type: str, rows: Sequence[tuple[str, int, Mapping[str, Any]]]) -> None:
+        """Change what is indexed of `(id, version, change)`, where that version is still the current one."""
         with translated():
             await self._database[resource_type].bulk_write(
-                [UpdateOne({"_id": i, "v": v, "d": None}, {"$set": {"x": entries}}) for i, v, entries in rows],
-                ordered=False,
+                [UpdateOne({"_id": i, "v": v, "d": None}, change) for i, v, change in rows], ordered=False
             )
 
     # --- removing for good ------------------------------------------------------------------------------------------

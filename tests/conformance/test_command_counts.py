@@ -66,6 +66,7 @@ def counted(make_server: Callable[..., Any]) -> tuple[Any, Listener]:
         client.put(f"Observation/o{number}", json=observation(f"o{number}"))
     for name in ("p0", "p1", "p2"):
         client.put(f"Patient/{name}", json=patient(name, active=True))
+    client.put("Observation/inside", json=containing("inside"))
     client.put("Organization/g", json={"resourceType": "Organization", "id": "g", "name": "G"})
     client.put("Patient/gone", json=patient("gone"))
     client.delete("Patient/gone")
@@ -96,6 +97,13 @@ def observation(name: str) -> Json:
     }
 
 
+def containing(name: str) -> Json:
+    """An observation that contains its patient."""
+    organization = {"reference": "Organization/g"}
+    inner = {"resourceType": "Patient", "id": "p", "gender": "male", "managingOrganization": organization}
+    return {**observation(name), "contained": [inner], "subject": {"reference": "#p"}}
+
+
 def sent(counted: tuple[Any, Listener], method: str, address: str, status: int, **more: Any) -> list[str]:
     server, listener = counted
     with listener.noting() as noted:
@@ -123,6 +131,11 @@ READING = {
     "metadata": ("metadata", 200, []),
     "a chain": ("Observation?subject:Patient.gender=male", 200, ["query Patient", "query Observation"]),
     "a chain to any type": ("Observation?subject.identifier=http://x|id-p0", 200, ["query Group", "query Observation"]),
+    "a chain where nothing of the type contains others": (
+        "Patient?organization.name=g",
+        200,
+        ["query Organization", "query Patient"],
+    ),
     "two chains and their reverse": (
         "Observation?subject:Patient.gender=male&patient.active=true&patient._has:Observation:patient:code=1",
         200,
@@ -150,6 +163,13 @@ READING = {
         "Observation?_include=Observation:subject&_include:iterate=Patient:organization",
         200,
         ["query Observation", "query Patient"],
+    ),
+    "a named query": ("MedicationRequest?_query=current&patient=p0", 200, ["query MedicationRequest"]),
+    "contained resources": ("Medication?code=1&_contained=true", 200, ["query Observation"]),
+    "contained and other resources, with what they refer to": (
+        "Patient?gender=male&_contained=both&_containedType=contained&_include=Patient:organization",
+        200,
+        ["query Observation", "query Organization"],
     ),
     "a compartment and one type": ("Patient/p0/Observation?code=1", 200, ["query Observation"]),
     "a whole compartment": ("Patient/p0/*", 200, ["listCollections", "query Observation"]),
@@ -208,6 +228,24 @@ def test_creates_at_once_are_gathered(counted: tuple[Any, Listener]) -> None:
 
 def test_a_create_is_one_insert(counted: tuple[Any, Listener]) -> None:
     assert sent(counted, "POST", "Patient", 201, json=patient("")) == ["insert Patient"]
+
+
+def test_only_the_first_resource_of_a_type_that_contains_others_is_noted(counted: tuple[Any, Listener]) -> None:
+    inner = {"resourceType": "Patient", "id": "p", "active": True}
+    resource = {
+        "resourceType": "Flag",
+        "contained": [inner],
+        "status": "active",
+        "code": {"text": "x"},
+        "subject": {"reference": "#p"},
+    }
+    without = {name: value for name, value in resource.items() if name != "contained"}
+    without["subject"] = {"reference": "Patient/p0"}
+    client = counted[0].client
+    client.post("Flag", json=without)  # the collection is made
+    assert sent(counted, "POST", "Flag", 201, json=without) == ["insert Flag"]
+    assert sent(counted, "POST", "Flag", 201, json=resource) == ["update _containing", "insert Flag"]
+    assert sent(counted, "POST", "Flag", 201, json=resource) == ["insert Flag"]
 
 
 def test_an_update_reads_keeps_the_earlier_version_and_replaces_it(counted: tuple[Any, Listener]) -> None:

@@ -33,19 +33,6 @@ def test_a_parameter_has_so_many_values_at_most(client: httpx.Client) -> None:
     refused(client, 422, "HS-SEARCH-VALUES", **{"name:contains": many(51)})
 
 
-def test_a_named_query_that_is_none_is_refused_however_lenient(client: httpx.Client) -> None:
-    refused(client, 400, "HS-SEARCH-QUERY", _query="mpi")
-
-
-def test_contained_resources_are_not_searched_and_it_says_so(client: httpx.Client) -> None:
-    strict = {"Prefer": "handling=strict"}
-    assert client.get("Patient?_contained=false&_containedType=container&_count=1", headers=strict).status_code == 200
-    assert client.get("Patient?_contained=true", headers=strict).status_code == 400
-    assert client.get("Patient?_contained=perhaps").status_code == 400
-    lenient = client.get("Patient?_contained=both&_id=none").json()
-    assert lenient["entry"][0]["resource"]["issue"][0]["code"] == "not-supported"
-
-
 def test_a_value_set_is_named_by_its_url_its_place_or_our_address(client: httpx.Client) -> None:
     compose = {"include": [{"system": "http://limits.example/codes", "concept": [{"code": "a"}]}]}
     value_set = {"resourceType": "ValueSet", "id": "limits", "status": "active", "compose": compose}

@@ -1,6 +1,6 @@
 """The registry holds what FHIR R4 4.0.1 defines."""
 
-from profiles.registry import registry
+from profiles.registry import definitions, registry
 
 
 def test_it_holds_the_146_resource_types_of_r4() -> None:
@@ -11,8 +11,10 @@ def test_it_holds_the_146_resource_types_of_r4() -> None:
     assert not registry().is_resource_type("HumanName")
 
 
-def test_it_holds_the_1400_search_parameters_of_r4() -> None:
-    assert len(registry().search_parameters) == 1400
+def test_it_holds_the_1400_search_parameters_of_r4_and_those_of_this_server() -> None:
+    ours = {row["url"] for row in definitions("SearchParameter")}
+    assert len(registry().search_parameters.keys() - ours) == 1400
+    assert ours <= registry().search_parameters.keys()
 
 
 def test_the_parameters_of_all_resources_are_among_those_of_each_type() -> None:

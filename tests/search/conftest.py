@@ -92,6 +92,7 @@ class Library:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self.database = database
         self.commands: list[str] = []
+        self.pipelines: list[list[Mapping[str, Any]]] = []
         self._filled: set[str] = set()
 
     def fill(self, resource_type: str, documents: Sequence[dict[str, Any]]) -> Collection[dict[str, Any]]:
@@ -124,6 +125,7 @@ class Library:
         self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
     ) -> list[dict[str, Any]]:
         self.commands.append("aggregate")
+        self.pipelines.append(list(pipeline))
         return list(self.database[resource_type].aggregate(list(pipeline)))
 
     async def count(

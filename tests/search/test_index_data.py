@@ -83,7 +83,7 @@ def check(resource: dict[str, Any]) -> int:
     entries = indexer().entries_of(resource)
     for name, found in entries.items():
         code, _, suffix = name.partition(":")
-        assert suffix in ("", "present", "text", "exact", "of-type", "identifier")
+        assert suffix in ("", "present", "text", "exact", "of-type", "identifier", "inside")
         if suffix == "present":
             assert found is True
             continue
@@ -99,7 +99,22 @@ def check(resource: dict[str, Any]) -> int:
         if not suffix:
             bad = [e for e in found if not is_plausible(parameters[code], e)]
             assert not bad, (resource["resourceType"], resource.get("id"), name, bad[:3])
+    check_contained(resource, entries)
     return len(entries)
+
+
+def check_contained(resource: dict[str, Any], entries: dict[str, Any]) -> None:
+    """What is contained leaves what it would leave by itself, and each reference to it a key."""
+    rows = indexer().indexed(resource).contained
+    inside = {one["id"]: one for one in resource.get("contained", ())}
+    assert {row["_id"]: row["x"] for row in rows} == {i: indexer().entries_of(one) for i, one in inside.items()}
+    keys = {(row["_id"], key) for row in rows for key in row["k"]}
+    for name, ids in entries.items() if rows else ():
+        if name.endswith(":inside"):
+            code = name.removesuffix(":inside")
+            assert all((i, f"{inside[i]['resourceType']}<{code}") in keys for i in ids)
+    for one in inside.values():
+        check(one)
 
 
 def test_every_clinical_example_and_a_sample_of_the_definitions_leave_plausible_entries() -> None:

@@ -19,6 +19,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.graphql.fault import too_costly
 from fhir_server.model import codec
 from fhir_server.model.errors import FhirError, InvalidError, Issue, NotFoundError
+from fhir_server.search.contained import require_standing
 from fhir_server.search.parse import link_pairs
 
 Json = dict[str, Any]
@@ -137,6 +138,7 @@ class Reach:
                 default_count=default,
                 max_count=self.context.limits.max_page_size,
             )
+        require_standing(found.search)  # what contains a match may be of any type, a list is of one
         size = found.search.count
         again = [(n, v) for n, v in link_pairs(found.search.applied, None) if n != "_total"]
 

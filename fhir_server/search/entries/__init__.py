@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: Further entries of a parameter by suffix: `:text`, `:exact`, `:of-type`, `:identifier`.
+#: Further entries of a parameter by suffix: `:text`, `:exact`, `:of-type`, `:identifier`, `:inside`.
 Further = dict[str, list[Any]]
+
+#: The ids of contained resources that are referred to (`#m1`).
+INSIDE = ":inside"
 
 #: Appends the entries of one value: the main ones to the list, the others by their suffix.
 Make = Callable[[Any, list[Any], Further], None]

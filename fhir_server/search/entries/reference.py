@@ -9,7 +9,7 @@ from typing import Any
 
 from fhir_server.search.entries import Further, Make
 from fhir_server.search.entries.token import TokenEntries
-from fhir_server.search.entries.uri import canonical
+from fhir_server.search.entries.uri import canonical, fragment
 
 
 class ReferenceEntries:
@@ -43,8 +43,8 @@ class ReferenceEntries:
 
     def _reference(self, value: Any, main: list[Any], further: Further) -> None:
         literal = value.get("reference")
-        if literal is not None and (entry := self.local(literal)) is not None:
-            main.append(entry)
+        if literal is not None:
+            self._uri(literal, main, further)
         identifier = value.get("identifier")
         if identifier is not None:
             # Its type has no modifier of its own here, so only the main entries of the identifier are kept.
@@ -53,6 +53,8 @@ class ReferenceEntries:
     def _uri(self, value: Any, main: list[Any], further: Further) -> None:
         if (entry := self.local(value)) is not None:
             main.append(entry)
+        else:
+            fragment(value, further)
 
 
 def _inline(targets: tuple[str, ...]) -> Make:

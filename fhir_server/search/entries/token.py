@@ -17,6 +17,10 @@ from fhir_server.search.normalize import fold, normalized
 from profiles.registry import Element
 from profiles.terminology import Terminology
 
+#: What is no pair of system and code; their highest entry (`|code`) is of the highest code.
+_PLAIN = frozenset(("string", "id", "uri", "url", "canonical", "oid", "uuid", "markdown"))
+SYSTEMLESS = _PLAIN | {"code", "boolean", "ContactPoint"}
+
 _normalized = lru_cache(maxsize=8192)(normalized)
 
 
@@ -45,9 +49,7 @@ class TokenEntries:
                 return _boolean
             case "ContactPoint":
                 return _contact_point
-            case "string" | "id" | "uri" | "url" | "canonical" | "oid" | "uuid" | "markdown":
-                return _plain
-        return None
+        return _plain if type_name in _PLAIN else None
 
     def pair_of(self, system: str | None, code: str) -> tuple[str, str]:
         """The two entries of a code: under any system, and under its own."""

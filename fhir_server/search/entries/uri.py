@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fhir_server.search.entries import Further, Make
+from fhir_server.search.entries import INSIDE, Further, Make
 
 
 def maker_of(type_name: str) -> Make | None:
@@ -18,8 +18,9 @@ def maker_of(type_name: str) -> Make | None:
 
 
 def canonical(value: Any, main: list[Any], further: Further) -> None:
-    """`url`, and `url|version` for one with a version; a fragment points into its own resource and leaves nothing."""
+    """`url`, and `url|version` for one with a version; a fragment points into its own resource."""
     if value.startswith("#"):
+        fragment(value, further)
         return
     url, bar, _ = value.partition("|")
     if url:
@@ -30,3 +31,9 @@ def canonical(value: Any, main: list[Any], further: Further) -> None:
 
 def _uri(value: Any, main: list[Any], further: Further) -> None:
     main.append(value)
+
+
+def fragment(reference: str, further: Further) -> None:
+    """`#m1` leads to a contained resource; `#` alone to what contains it, which leaves nothing."""
+    if len(reference) > 1:
+        further.setdefault(INSIDE, []).append(reference[1:])

@@ -27,12 +27,12 @@ def starts_with(field: str, prefix: str) -> Filter:
     """The field holds an entry that begins with `prefix`: a range, which an index walks without a pattern."""
     if not prefix:
         return {field: {"$exists": True}}
-    end = _after(prefix)
+    end = after(prefix)
     span = {"$gte": prefix} if end is None else {"$gte": prefix, "$lt": end}
     return {field: {"$elemMatch": span}}
 
 
-def _after(prefix: str) -> str | None:
+def after(prefix: str) -> str | None:
     """The first string behind all that begin with `prefix`, in the order of code points; None when there is none."""
     for position in range(len(prefix) - 1, -1, -1):
         code = ord(prefix[position]) + 1

@@ -72,6 +72,20 @@ def bare_condition(field: str, values: Sequence[Value], longest_us: int | None =
     return either([{**match, start: {"$gte": OPEN_START_US, **match.get(start, {})}} for match in matches])
 
 
+def ranges(field: str, value: DateValue) -> list[Filter]:
+    """The same, for any prefix but `ne`, as alternatives that are ranges of start and end, and nothing else."""
+    start, end = f"{field}.s", f"{field}.e"
+    low, high = value.start_us, value.end_us
+    match value.prefix:
+        case "ge":
+            spans: list[Filter] = [{end: {"$gt": high}}, {start: {"$gte": low}, end: {"$gt": low}}]
+        case "le":
+            spans = [{start: {"$lt": low}}, {start: {"$lt": high}, end: {"$lte": high}}]
+        case _:
+            spans = [_of_span(value, start, end)]
+    return [{**span, start: {"$gte": OPEN_START_US, **span.get(start, {})}} for span in spans]
+
+
 def _bounded(match: Filter, start: str, end: str, longest_us: int | None) -> Filter:
     """Say what follows for the start from a condition on the end, so that an index over starts has a range to walk."""
     if longest_us is not None and start not in match and end in match:
