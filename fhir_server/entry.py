@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pymongo.errors import PyMongoError
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
@@ -22,7 +21,6 @@ from fhir_server.authorization import authorization_server_of
 from fhir_server.interactions.context import Context
 from fhir_server.model.access import Caller, Identity
 from fhir_server.model.clock import new_id
-from fhir_server.model.errors import UnavailableError
 from fhir_server.policies.glass import BreakGlass, Glass
 from fhir_server.policies.policies import Policies
 from fhir_server.policies.roles import load_roles
@@ -137,10 +135,7 @@ class Entry:
         return None
 
     async def _credentials_changed(self, account_id: str) -> None:
-        try:
-            await asyncio.to_thread(self.authorization.authorizations.revoke_account, account_id)
-        except PyMongoError as error:
-            raise UnavailableError("What the account had allowed could not be ended yet; try again.") from error
+        await asyncio.to_thread(self.authorization.authorizations.revoke_account, account_id)
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -81,8 +81,8 @@ async def reindexed(
     at, after = kept.get("at", ("", ""))
     names = kept["types"]
     for name in names[names.index(at) if at else 0 :]:
-        begin = (after, counts.get(name, 0)) if name == at else ("", 0)
-        async for place in reindexing(store, repository.indexer, name, *begin, containing=repository.containing):
+        begin, before = (after, counts.get(name, 0)) if name == at else ("", 0)
+        async for place in reindexing(store, repository.indexer, name, begin, before, repository.containing):
             counts[name], totals[name] = place.done, place.total
             kept = {**kept, "totals": totals, "counts": counts, "at": (name, place.after)}
             await tell(sum(counts.values()), sum(totals.values()), name, kept)
