@@ -15,11 +15,14 @@ from benchmarks.apart import apart
 from benchmarks.data import DEFAULT_FOLDER, patients_folder
 from benchmarks.driver_baseline import measure_driver
 from benchmarks.generator import Measured, Plan, measure
-from benchmarks.report import LoadRow, Row, markdown
+from benchmarks.report import Comparison, LoadRow, Row, markdown
 from benchmarks.scenarios import Scenario, Scenarios, Settings
 from benchmarks.server import Server
 from benchmarks.target import Target
 from fhir_server.load import LoadOptions, run
+
+#: How often two scenarios that are compared take their turns.
+TURNS = 5
 
 
 def main() -> int:
@@ -33,14 +36,16 @@ def main() -> int:
             load = _load(server, options.data, folder) if not options.no_load else None
             target = Target(server.port, server.mongodb_uri())
             try:
-                rows = _measured(target, options)
+                rows, comparisons = _measured(target, options)
                 mongodb = target.version()
             finally:
                 target.close()
     # Where the folders of the machine stand is nobody's business: their names are enough.
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     command = shlex.join(["python", "-m", "benchmarks", *words])
-    text = markdown(rows, load, command=command, concurrency=options.concurrency, mongodb=mongodb, busy=busy)
+    text = markdown(
+        rows, comparisons, load, command=command, concurrency=options.concurrency, mongodb=mongodb, busy=busy
+    )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, "utf-8")
     print(text)
@@ -70,7 +75,7 @@ def _load(server: Server, data: Path, scratch: Path) -> LoadRow:
     return LoadRow(what, report.accepted, report.seconds, report.rejected)
 
 
-def _measured(target: Target, options: argparse.Namespace) -> list[Row]:
+def _measured(target: Target, options: argparse.Namespace) -> tuple[list[Row], list[Comparison]]:
     settings = Settings(options.seconds, options.concurrency)
     scenarios = Scenarios(target, settings)
     if options.no_load:
@@ -79,27 +84,52 @@ def _measured(target: Target, options: argparse.Namespace) -> list[Row]:
     wanted = {name for text in options.only for name in text.split(",")}
     if unknown := wanted - set(makers):
         raise SystemExit(f"No scenario is called {', '.join(sorted(unknown))}; there are: {', '.join(makers)}.")
-    rows = []
+    rows: list[Row] = []
+    comparisons: list[Comparison] = []
     for name, make in makers.items():
-        if not wanted or name in wanted:
-            rows.append(_row(make(), target, settings))
-            print(_line(rows[-1]), flush=True)
-    return rows
+        if wanted and name not in wanted:
+            continue
+        match make():
+            case Scenario() as scenario:
+                rows.append(_row(scenario, [_turn(scenario, target, settings, settings.seconds)]))
+                print(_line(rows[-1]), flush=True)
+            case first, second:
+                pair, comparison = _compared(first, second, target, settings)
+                comparisons.append(comparison)
+                rows += pair
+                print(*map(_line, pair), comparison.text(), sep="\n", flush=True)
+    return rows, comparisons
 
 
-def _row(scenario: Scenario, target: Target, settings: Settings) -> Row:
-    plan = Plan(
-        target.port,
-        scenario.requests,
-        scenario.statuses,
-        settings.seconds,
-        settings.concurrency,
-        cycle=scenario.cycle,
+def _compared(first: Scenario, second: Scenario, target: Target, settings: Settings) -> tuple[list[Row], Comparison]:
+    """Measure two scenarios by turns."""
+    turns = [
+        (
+            _turn(first, target, settings, settings.seconds / TURNS),
+            _turn(second, target, settings, settings.seconds / TURNS),
+        )
+        for _ in range(TURNS)
+    ]
+    comparison = Comparison(first.name, second.name, [(one.per_s, other.per_s) for one, other in turns])
+    rows = [
+        _row(first, [one for one, _ in turns]),
+        _row(second, [other for _, other in turns]),
+    ]
+    return rows, comparison
+
+
+def _turn(scenario: Scenario, target: Target, settings: Settings, seconds: float) -> Measured:
+    plan = Plan(target.port, scenario.requests, scenario.statuses, seconds, settings.concurrency, cycle=scenario.cycle)
+    return apart(measure, plan)
+
+
+def _row(scenario: Scenario, turns: list[Measured]) -> Row:
+    server, *further = turns
+    for turn in further:
+        server.add(turn)
+    return Row(
+        scenario.name, server, apart(measure_driver, scenario.driver()), _faults(scenario, server), scenario.resources
     )
-    server = apart(measure, plan)
-    faults = _faults(scenario, server)
-    driver = apart(measure_driver, scenario.driver())
-    return Row(scenario.name, server, driver, faults, scenario.resources)
 
 
 def _faults(scenario: Scenario, server: Measured) -> list[str]:

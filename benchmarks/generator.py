@@ -49,6 +49,14 @@ class Measured:
     def per_s(self) -> float:
         return self.operations / self.seconds if self.seconds else 0.0
 
+    def add(self, other: Measured) -> None:
+        """What came of a further turn of the same plan."""
+        self.operations += other.operations
+        self.seconds += other.seconds
+        self.latencies_s.extend(other.latencies_s)
+        self.errors.update(other.errors)
+        self.samples += other.samples
+
     def latency_ms(self, share: float) -> float:
         """The latency in milliseconds that this share of the operations does not exceed."""
         ordered = sorted(self.latencies_s)

@@ -32,6 +32,28 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Two scenarios that were measured by turns, so that a change of the machine's mood hits both alike.
+
+    Attributes:
+        turns: the rates of the first and of the second, turn by turn
+    """
+
+    first: str
+    second: str
+    turns: list[tuple[float, float]]
+
+    def text(self) -> str:
+        ratios = [second / first for first, second in self.turns if first]
+        rates = [sum(rates) / len(self.turns) for rates in zip(*self.turns, strict=True)]
+        return (
+            f"**{self.first} and {self.second}** of one search, by turns in one run: {rates[0]:,.0f}/s and "
+            f"{rates[1]:,.0f}/s, a ratio of **{rates[1] / rates[0] if rates[0] else 0:.2f}** "
+            f"({min(ratios, default=0):.2f} to {max(ratios, default=0):.2f} over {len(self.turns)} turns)."
+        )
+
+
+@dataclass(frozen=True)
 class LoadRow:
     """The load of the patients: resources, seconds, rejects."""
 
@@ -53,7 +75,14 @@ def machine() -> str:
 
 
 def markdown(
-    rows: list[Row], load: LoadRow | None, *, command: str, concurrency: int, mongodb: str, busy: float
+    rows: list[Row],
+    comparisons: list[Comparison],
+    load: LoadRow | None,
+    *,
+    command: str,
+    concurrency: int,
+    mongodb: str,
+    busy: float,
 ) -> str:
     """The whole page. `busy`: the machine's load average when the run began; it should have been idle."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("pymongo", "uvicorn", "uvloop", "msgspec", "starlette"))
@@ -88,6 +117,8 @@ def markdown(
             f"| {row.name} | {rate} | {row.server.latency_ms(0.5):.1f} | {row.server.latency_ms(0.99):.1f} "
             f"| {row.errors} | {row.driver.per_s:,.0f} | {row.ratio:.2f} |"
         )
+    for comparison in comparisons:
+        lines += ["", comparison.text()]
     faults = [f"- {row.name}: {dict(row.server.errors)} {row.faults[:3]}" for row in rows if row.errors]
     if faults:
         lines += ["", "Errors:", "", *faults]

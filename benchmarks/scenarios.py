@@ -53,8 +53,8 @@ class Scenarios:
         self._patients: list[str] = []
         self._wide = Paths(target)
 
-    def makers(self) -> dict[str, Callable[[], Scenario]]:
-        """By the name of `--only`, in the order in which they run: reading first, deleting last."""
+    def makers(self) -> dict[str, Callable[[], Scenario | tuple[Scenario, Scenario]]]:
+        """By the name of `--only`, in the order in which they run: reading first, deleting last; two are compared."""
         return {
             "read": self.read,
             "identifier": self.identifier_search,
@@ -65,7 +65,10 @@ class Scenarios:
             "include": lambda: self._search("two-level _include", "Observation", self._wide.include(), has_entries),
             "revinclude": lambda: self._search("_revinclude", "Encounter", self._wide.revinclude(), has_entries),
             "everything": lambda: self._search("$everything, 50", "Patient", self._wide.everything(), has_entries),
-            "deep": lambda: self._search("100th page of 50", "Observation", self._wide.deep_page(), has_entries),
+            "deep": lambda: (
+                self._search("first page of 50", "Observation", [self._wide.first_page()], has_entries),
+                self._search("100th page of 50", "Observation", [self._wide.deep_page()], has_entries),
+            ),
             "words": lambda: self._search("_text", "Patient", self._wide.words(), is_a_bundle),
             "create": self.create_observation,
             "create-patient": self.create_patient,

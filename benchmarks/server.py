@@ -16,6 +16,7 @@ from types import TracebackType
 
 from fhir_server.settings import variable_of
 from fhir_server.storage import leash
+from fhir_server.storage.running import running_uri
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
@@ -104,9 +105,12 @@ class Server:
         self._process = None
 
     def mongodb_uri(self) -> str:
-        """The address of its embedded mongod, with the key of its data folder."""
-        pid = (self.data_dir / "mongodb.pid").read_text().strip()
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-        port = arguments[arguments.index("--port") + 1]
-        key = (self.data_dir / "mongodb.key").read_text().strip()
-        return f"mongodb://__system:{key}@127.0.0.1:{port}/?authSource=local&directConnection=true"
+        """The address of its embedded mongod, as the server has it, with the key of its data folder.
+
+        Raises:
+            RuntimeError: it does not run.
+        """
+        uri = running_uri(self.data_dir)
+        if uri is None:
+            raise RuntimeError(f"No server runs on {self.data_dir}.")
+        return uri

@@ -8,6 +8,8 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from fhir_server.storage.rows import WATCH
+
 Document = dict[str, Any]
 COPY = "healthsphere_bench"
 HISTORY = "_history"
@@ -76,7 +78,8 @@ class Target:
         self.database.command("profile", 0)
         if status != 200:
             raise RuntimeError(f"GET {path} answered {status}: {body[:500]!r}")
-        recorded = self.database["system.profile"].find({"appName": "healthsphere"}).sort("ts", 1)
+        asked = {"appName": "healthsphere", "command.comment": {"$ne": WATCH}}
+        recorded = self.database["system.profile"].find(asked).sort("ts", 1)
         commands = [{name: row["command"][name] for name in row["command"] if name in _ASKED} for row in recorded]
         self.database["system.profile"].drop()
         return [command for command in commands if command]

@@ -47,9 +47,12 @@ class Paths:
     def everything(self) -> list[str]:
         return [f"/Patient/{row['id']}/$everything?_count=50" for row in self._rows("Patient", 100)]
 
-    def deep_page(self) -> list[str]:
-        """One page, a hundred pages behind the first."""
-        path = "/Observation?_count=50&_elements=id"
+    def first_page(self) -> str:
+        return "/Observation?_count=50"
+
+    def deep_page(self) -> str:
+        """A page of the same search, a hundred pages behind the first."""
+        path = self.first_page()
         for _ in range(DEEP - 1):
             status, body = self._target.request("GET", path)
             following = [link["url"] for link in json.loads(body)["link"] if link["relation"] == "next"]
@@ -57,7 +60,7 @@ class Paths:
                 break
             address = urlsplit(following[0])
             path = f"{address.path.removeprefix('/fhir')}?{address.query}"
-        return [path]
+        return path
 
     def words(self) -> list[str]:
         return [f"/Patient?_text={quote(name)}" for name in self._names()]

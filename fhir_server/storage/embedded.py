@@ -1,8 +1,9 @@
 """A mongod of our own: a one-node replica set on loopback, living and dying with the server.
 
-It listens on a free port of 127.0.0.1, asks for a key that only this data folder holds (other users of the machine
-cannot read the records), and is tied to the server by the kernel (see `leash`). What may still be left of an earlier
-one, after a `kill -9` of everything, is recognised by its data path and ended first.
+It listens on a Unix socket, for the server, and on a free port of 127.0.0.1, for tools and where no socket can be had.
+It asks for a key that only this data folder holds (other users of the machine cannot read the records), and is tied to
+the server by the kernel (see `leash`). What may still be left of an earlier one, after a `kill -9` of everything, is
+recognised by its data path and ended first.
 
 See https://www.mongodb.com/docs/manual/reference/program/mongod/
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -23,11 +25,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+from urllib.parse import quote
 
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure
 
-from fhir_server.storage import leash
+from fhir_server.storage import leash, unix_socket
 from fhir_server.storage.binary import find_mongod, why_it_failed
 from fhir_server.storage.folder import MIN_FREE_BYTES, FolderLock, prepare_folder
 from fhir_server.storage.leftover import end_leftover
@@ -55,14 +58,24 @@ def _silent(_: str) -> None:
 
 
 class EmbeddedMongo:
-    """A running mongod; made by `start`, ended by `stop`."""
+    """A running mongod; made by `start`, ended by `stop`.
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, key: str, lock: FolderLock) -> None:
+    Attributes:
+        port: of 127.0.0.1, on which it listens
+        socket: the Unix socket on which it listens, too; None where there is none
+        uri: its address, by the socket if there is one
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, key: str, lock: FolderLock, folder: Path | None
+    ) -> None:
         self._process = process
         self._lock = lock
+        self._folder = folder
         self._stopping = False
         self.port = port
-        self.uri = uri_of(port, key)
+        self.socket = reachable_socket(folder, port)
+        self.uri = uri_of(port, key, self.socket)
 
     @classmethod
     def start(
@@ -87,11 +100,11 @@ class EmbeddedMongo:
         try:
             end_leftover(data_dir, progress)
             key = _key(data_dir / "mongodb.key")
-            process, port = _launch(binary, data_dir, key, cache_mb, progress, time.monotonic() + timeout_s)
+            process, port, folder = _launch(binary, data_dir, key, cache_mb, progress, time.monotonic() + timeout_s)
         except BaseException:
             lock.release()
             raise
-        return cls(process, port, key, lock)
+        return cls(process, port, key, lock, folder)
 
     @property
     def pid(self) -> int:
@@ -111,6 +124,8 @@ class EmbeddedMongo:
         """End mongod in good order and let go of the folder; may be called twice."""
         self._stopping = True
         _end(self._process)
+        if self._folder is not None:
+            unix_socket.leave(self._folder)
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -122,34 +137,64 @@ class EmbeddedMongo:
         self.stop()
 
 
-def uri_of(port: int, key: str) -> str:
-    """The address of an embedded MongoDB, with the key that opens it."""
-    return f"mongodb://__system:{key}@127.0.0.1:{port}/?authSource=local&directConnection=true"
+def uri_of(port: int, key: str, path: Path | None = None) -> str:
+    """The address of an embedded MongoDB, with the key that opens it; `path` is that of its Unix socket."""
+    host = quote(str(path), safe="") if path is not None else f"127.0.0.1:{port}"
+    return f"mongodb://__system:{key}@{host}/?authSource=local&directConnection=true"
+
+
+def reachable_socket(folder: Path | None, port: int) -> Path | None:
+    """The socket of a running mongod, if it has one that takes connections."""
+    if folder is None:
+        return None
+    path = unix_socket.socket_path(folder, port)
+    return path if unix_socket.accepts_connections(path) else None
 
 
 def _launch(
     binary: Path, data_dir: Path, key: str, cache_mb: int, progress: Progress, deadline: float
-) -> tuple[subprocess.Popen[bytes], int]:
-    """A mongod that takes writes, and its port; another port when somebody was faster to take the first."""
+) -> tuple[subprocess.Popen[bytes], int, Path | None]:
+    """A mongod that takes writes, its port, and the folder of its socket.
+
+    Another port is taken when somebody was faster to take the first, and no socket when it cannot make one.
+    """
+    folder, log = unix_socket.socket_folder(data_dir), data_dir / "mongodb.log"
     for _ in range(PORT_TRIES):
+        if folder is not None:
+            unix_socket.sweep(folder)
         port = _free_port()
+        logged_bytes = log.stat().st_size if log.exists() else 0
         with tempfile.TemporaryFile() as output:
-            process = _spawn(binary, data_dir, port, cache_mb, output)
+            process = _spawn(binary, data_dir, port, folder, cache_mb, output)
             try:
                 _wait_for_primary(process, port, key, progress, deadline)
             except _EndedError:
                 if process.returncode == PORT_TAKEN:
+                    continue
+                if folder is not None and _fell_over_socket(log, logged_bytes):
+                    folder = None
                     continue
                 output.seek(0)
                 raise _failure(process.returncode, output.read().decode(errors="replace"), data_dir) from None
             except BaseException:
                 _end(process)
                 raise
-            return process, port
+            return process, port, folder
     raise SetupError("No free TCP port was found on 127.0.0.1 for the embedded MongoDB: end some programs, then retry.")
 
 
-def _spawn(binary: Path, data_dir: Path, port: int, cache_mb: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _fell_over_socket(log: Path, logged_bytes: int) -> bool:
+    """Whether what mongod has logged since tells of an error with its socket."""
+    if not log.exists():
+        return False
+    with log.open("rb") as file:
+        file.seek(logged_bytes if log.stat().st_size >= logged_bytes else 0)
+        return any(b".sock" in line and re.search(rb'"s":"[EF]"', line) for line in file)
+
+
+def _spawn(
+    binary: Path, data_dir: Path, port: int, folder: Path | None, cache_mb: int, output: IO[bytes]
+) -> subprocess.Popen[bytes]:
     database, log = data_dir / "mongodb", data_dir / "mongodb.log"
     database.mkdir(mode=0o700, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
@@ -161,7 +206,8 @@ def _spawn(binary: Path, data_dir: Path, port: int, cache_mb: int, output: IO[by
     }
     command = [
         *(str(binary), "--dbpath", str(database), "--logpath", str(log), "--logappend"),
-        *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
+        *("--bind_ip", "127.0.0.1", "--port", str(port)),
+        *(("--unixSocketPrefix", str(folder), "--filePermissions", "0600") if folder else ("--nounixsocket",)),
         *("--replSet", REPLICA_SET, "--oplogSize", "2048", "--keyFile", str(data_dir / "mongodb.key")),
         *("--wiredTigerCacheSizeGB", f"{cache_mb / 1024:.3f}"),
         # One large transaction may fill most of the cache before it is written out; by default a fifth is the limit.
@@ -191,8 +237,7 @@ def _wait_for_primary(
     progress("Starting the embedded MongoDB")
     while not _accepts_connections(port):
         _still_running(process, deadline)
-    uri = uri_of(port, key)
-    with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=2000) as client:
+    with MongoClient[dict[str, Any]](uri_of(port, key), serverSelectionTimeoutMS=2000) as client:
         configured = False
         while True:
             try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
-from fhir_server.storage.embedded import uri_of
+from fhir_server.storage.embedded import reachable_socket, uri_of
 from fhir_server.storage.folder import FolderLock
 from fhir_server.storage.leftover import arguments_of, pid_of
 from fhir_server.storage.setup import SetupError
@@ -19,12 +20,14 @@ def running_uri(data_dir: Path) -> str | None:
         return None
     pid = pid_of(data_dir)
     arguments = arguments_of(pid) if pid is not None else []
+    named = dict(pairwise(arguments))
     try:
-        port = int(arguments[arguments.index("--port") + 1])
+        port = int(named["--port"])
         key = (data_dir / "mongodb.key").read_text("ascii").strip()
-    except (ValueError, IndexError, OSError):
+    except (ValueError, KeyError, OSError):
         return None
-    return uri_of(port, key)
+    folder = named.get("--unixSocketPrefix")
+    return uri_of(port, key, reachable_socket(Path(folder) if folder else None, port))
 
 
 def _is_held(data_dir: Path) -> bool:

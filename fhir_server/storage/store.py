@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pymongo import InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from fhir_server.model.access import Verb
-from fhir_server.model.errors import ConflictError, FhirError
+from fhir_server.model.errors import ConflictError
 from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.database import DURABLE, Client, database_of, translated
 from fhir_server.storage.document import (
@@ -34,14 +34,13 @@ from fhir_server.storage.indexes import IndexLike, drop_own, make_base_indexes, 
 from fhir_server.storage.reads import CurrentReads
 from fhir_server.storage.refused import row_errors
 from fhir_server.storage.rows import Rows
+from fhir_server.storage.shared import Finding, Found, Piping, Shared
 from fhir_server.storage.unit import Unit
 
 #: Acknowledged by the primary, not awaited in the journal: what follows it in the oplog is awaited.
 ORDERED = WriteConcern(w=1, j=False)
 
 T = TypeVar("T")
-Found = list[dict[str, Any]]
-Pipeline = tuple[str, Sequence[Mapping[str, Any]]]
 Change = tuple[Version, Version]
 Keys = Sequence[tuple[str, int]]
 
@@ -72,7 +71,7 @@ class Store:
         self._inserts: dict[str, Gather[Version, None]] = {}
         self._changes: dict[str, Gather[Change, None]] = {}
         self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=2)
-        self._shared: Gather[Pipeline, Found] = Gather(self._run_together, parallel=2, size=16)
+        self._shared = Shared(self._find, self._aggregate)
         self._ready: dict[str, asyncio.Future[None]] = {}
 
     # --- set-up -----------------------------------------------------------------------------------------------------
@@ -163,17 +162,17 @@ class Store:
 
         With `shared`, the command is gathered with those of other callers; do so only where it is certain to be quick.
         """
-        if shared:
-            stages: list[Mapping[str, Any]] = [{"$match": filter}]
-            stages += [{"$sort": dict(sort)}] if sort else []
-            return await self._shared((resource_type, [*stages, {"$limit": limit}, {"$project": fields}]))
+        finding = Finding(resource_type, filter, sort, limit, fields)
+        return await (self._shared(finding) if shared else self._find(finding))
+
+    async def _find(self, finding: Finding) -> Found:
         with translated():
-            cursor = self._database[resource_type].find(
-                filter,
-                fields,
-                sort=list(sort) or None,
-                limit=limit,
-                batch_size=limit + 1,
+            cursor = self._database[finding.collection].find(
+                finding.filter,
+                finding.fields,
+                sort=list(finding.sort) or None,
+                limit=finding.limit,
+                batch_size=finding.limit + 1,
                 max_time_ms=self._max_time_ms,
             )
             return list(await cursor.to_list())
@@ -182,10 +181,13 @@ class Store:
         self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
     ) -> list[dict[str, Any]]:
         """What a pipeline over a type's collection gives; `shared` as for `find`."""
-        if shared:
-            return await self._shared((resource_type, pipeline))
+        piping = Piping(resource_type, pipeline)
+        return await (self._shared(piping) if shared else self._aggregate(piping))
+
+    async def _aggregate(self, piping: Piping) -> Found:
         with translated():
-            cursor = await self._database[resource_type].aggregate(list(pipeline), maxTimeMS=self._max_time_ms)
+            collection = self._database[piping.collection]
+            cursor = await collection.aggregate(list(piping.stages), maxTimeMS=self._max_time_ms)
             return list(await cursor.to_list())
 
     async def count(
@@ -193,7 +195,7 @@ class Store:
     ) -> int:
         """How many documents match, counted no further than `limit`; `shared` as for `find`."""
         if shared and limit is None:
-            rows = await self._shared((resource_type, [{"$match": filter}, {"$count": "n"}]))
+            rows = await self._shared(Piping(resource_type, [{"$match": filter}, {"$count": "n"}]))
             return int(rows[0]["n"]) if rows else 0
         options: dict[str, Any] = {"maxTimeMS": self._max_time_ms}
         if limit is not None:
@@ -212,31 +214,6 @@ class Store:
             limited = {**command, "maxTimeMS": self._max_time_ms}
             plan = await self._database.command({"explain": limited, "verbosity": "executionStats"})
             return dict(plan)
-
-    async def _run_together(self, pipelines: Sequence[Pipeline]) -> list[Found | Exception]:
-        """Several pipelines as one: the union of their rows, each marked with the number of its pipeline."""
-        if len(pipelines) == 1:
-            return [await self.aggregate(*pipelines[0])]
-        parts = [[*stages, {"$set": {"q": {"$literal": n}}}] for n, (_, stages) in enumerate(pipelines)]
-        unions = [
-            {"$unionWith": {"coll": name, "pipeline": part}}
-            for (name, _), part in zip(pipelines[1:], parts[1:], strict=True)
-        ]
-        results: list[Found] = [[] for _ in pipelines]
-        try:
-            rows = await self.aggregate(pipelines[0][0], [*parts[0], *unions])
-        except (FhirError, PyMongoError):
-            # One of them cannot be answered; each gets its own answer or error.
-            return list(await asyncio.gather(*(self._run_alone(pipeline) for pipeline in pipelines)))
-        for row in rows:
-            results[row.pop("q")].append(row)
-        return list(results)
-
-    async def _run_alone(self, pipeline: Pipeline) -> Found | Exception:
-        try:
-            return await self.aggregate(*pipeline)
-        except (FhirError, PyMongoError) as error:
-            return error
 
     async def snapshot(self, collection: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Aggregate over several collections as they were at one moment."""

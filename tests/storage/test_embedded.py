@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from fhir_server.storage import embedded
+from fhir_server.storage import embedded, unix_socket
 from fhir_server.storage.check import check_mongodb
-from fhir_server.storage.embedded import EmbeddedMongo
+from fhir_server.storage.embedded import EmbeddedMongo, uri_of
 from fhir_server.storage.setup import SetupError
 
 pytestmark = pytest.mark.server
@@ -91,10 +92,20 @@ def test_it_is_a_replica_set_with_transactions_and_change_streams(running: Embed
             assert next(changes)["operationType"] == "insert"
 
 
+def test_the_server_reaches_it_by_a_socket_that_its_user_alone_can_open_and_tools_by_loopback(
+    running: EmbeddedMongo,
+) -> None:
+    assert running.socket == folder_of(running) / f"mongodb-{running.port}.sock"
+    assert stat.S_IMODE(running.socket.stat().st_mode) == 0o600
+    assert str(running.port) in running.uri
+    assert ".sock/" in running.uri
+    key = (folder_of(running) / "mongodb.key").read_text()
+    check_mongodb(uri_of(running.port, key))
+
+
 def test_it_listens_on_loopback_only_and_lives_in_the_process_group_of_the_server(running: EmbeddedMongo) -> None:
     arguments = arguments_of(running.pid)
     assert arguments[arguments.index("--bind_ip") + 1] == "127.0.0.1"
-    assert "--nounixsocket" in arguments
     assert os.getpgid(running.pid) == os.getpgid(0)
 
 
@@ -135,6 +146,17 @@ def test_after_a_kill_of_server_and_mongodb_the_next_start_just_works(tmp_path: 
         assert visits == visit
         os.kill(pid, signal.SIGKILL)
         close(process)
+
+
+def test_the_socket_that_a_killed_mongodb_leaves_is_removed_by_the_next_start(tmp_path: Path) -> None:
+    process = server_process(tmp_path)
+    os.kill(visits_and_pid(process)[1], signal.SIGKILL)
+    close(process)
+    (left,) = tmp_path.glob("mongodb-*.sock")
+    with EmbeddedMongo.start(tmp_path, cache_mb=256) as mongo:
+        assert [*tmp_path.glob("mongodb-*.sock")] == [mongo.socket]
+    assert not left.exists()
+    assert [*tmp_path.glob("*.sock")] == []
 
 
 def test_a_mongodb_that_outlived_its_server_is_ended_by_the_next_start(tmp_path: Path) -> None:
@@ -191,6 +213,41 @@ def test_another_port_is_tried_when_somebody_was_faster(monkeypatch: pytest.Monk
     with EmbeddedMongo.start(tmp_path / "data", cache_mb=256) as mongo:
         check_mongodb(mongo.uri)
     assert len(tries.read_text().splitlines()) == 2
+
+
+def test_a_folder_that_is_too_deep_for_a_socket_has_it_among_the_temporary_files(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path_factory.mktemp("t")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with EmbeddedMongo.start(tmp_path / ("deep" * 30), cache_mb=256) as mongo:
+        assert mongo.socket is not None
+        assert mongo.socket.parent.parent == temporary
+        assert stat.S_IMODE(mongo.socket.parent.stat().st_mode) == 0o700
+        check_mongodb(mongo.uri)
+    assert [*temporary.iterdir()] == []
+
+
+def test_without_a_place_for_a_socket_it_is_reached_by_loopback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unix_socket, "socket_folder", lambda _: None)
+    with EmbeddedMongo.start(tmp_path, cache_mb=256) as mongo:
+        assert mongo.socket is None
+        assert f"@127.0.0.1:{mongo.port}/" in mongo.uri
+        check_mongodb(mongo.uri)
+
+
+def test_a_mongodb_that_cannot_make_its_socket_is_started_without_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real, log = embedded.find_mongod(), tmp_path / "data" / "mongodb.log"
+    line = '{"s":"E","c":"NETWORK","msg":"Failed to unlink socket file","attr":{"path":"/x/mongodb-1.sock"}}'
+    refused = f"case \"$*\" in *unixSocketPrefix*) echo '{line}' >> {log}; exit 14;; esac"
+    pretend(monkeypatch, tmp_path, f'{refused}; exec {real} "$@"')
+    with EmbeddedMongo.start(tmp_path / "data", cache_mb=256) as mongo:
+        assert mongo.socket is None
+        check_mongodb(mongo.uri)
 
 
 def test_a_mongodb_that_never_takes_writes_is_given_up_and_ended(
