@@ -167,7 +167,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     repository = Repository(
         store,
         indexer,
-        Validator(registry(), terminology()),
+        Validator(registry(), terminology(), canonical),
         Integrity(store, known, settings.base_url, enforced=enforced),
         max_resource_bytes=settings.max_resource_bytes,
         definitions=definitions,

@@ -29,6 +29,7 @@ Json = dict[str, Any]
 
 FHIR_TYPE = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
 REGEX = "http://hl7.org/fhir/StructureDefinition/regex"
+BEST_PRACTICE = "http://hl7.org/fhir/StructureDefinition/elementdefinition-bestpractice"
 SUMMARY_FLAGS = {"isSummary": "summary", "isModifier": "modifier"}
 
 
@@ -94,10 +95,15 @@ def element_of(element: Json, root: str) -> Json:
             row[short] = True
     own = [c for c in element.get("constraint", []) if owns(c, element, root)]
     if own:
-        row["invariants"] = [
-            {"key": c["key"], "severity": c["severity"], "human": c["human"], "expression": c.get("expression", "")}
-            for c in own
-        ]
+        row["invariants"] = [invariant_of(c) for c in own]
+    return row
+
+
+def invariant_of(constraint: Json) -> Json:
+    row: Json = {k: constraint[k] for k in ("key", "severity", "human")}
+    row["expression"] = constraint.get("expression", "")
+    if any(x["url"] == BEST_PRACTICE and x.get("valueBoolean") for x in constraint.get("extension", [])):
+        row["bestPractice"] = True
     return row
 
 

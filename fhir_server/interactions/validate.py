@@ -45,17 +45,20 @@ async def validate(context: Context, request: Request) -> Answer:
         assert resource_id is not None
         version = await context.repository.read(resource_type, resource_id)
         resource = codec.decode(version.body or b"")
-    issues = context.repository.issues_of(typed(resource, resource_type))
+    issues = context.repository.issues_of(typed(resource, resource_type), advice=True)
     if mode == "update" and resource_id is not None and resource.get("id") != resource_id:
-        issues.append(
+        issues.insert(
+            0,
             Issue(
                 "invalid",
                 f"The resource has the id {resource.get('id')!r}; an update of this address carries {resource_id!r}.",
                 f"{resource_type}.id",
                 "HS-UPDATE-ID",
-            )
+            ),
         )
-    return answered(outcome_of(issues or [fine("The resource is valid.")]))
+    if not any(issue.severity in ("error", "fatal") for issue in issues):
+        issues.insert(0, fine("The resource is valid."))
+    return answered(outcome_of(issues))
 
 
 def fine(text: str) -> Issue:

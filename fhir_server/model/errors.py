@@ -17,18 +17,25 @@ Severity = Literal["fatal", "error", "warning", "information"]
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One row of an OperationOutcome."""
+    """One row of an OperationOutcome.
+
+    `rule` names what was broken where a definition says it: the canonical URL of that definition, and the key of its
+    invariant or the id of its element (`("http://hl7.org/fhir/StructureDefinition/Observation", "obs-6")`).
+    """
 
     code: str
     diagnostics: str
     expression: str | None = None
     key: str | None = None
     severity: Severity = "error"
+    rule: tuple[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"severity": self.severity, "code": self.code}
         if self.key:
             row["details"] = {"coding": [{"system": "urn:healthsphere:message", "code": self.key}]}
+            if self.rule:
+                row["details"]["coding"].append({"system": self.rule[0], "code": self.rule[1]})
         row["diagnostics"] = self.diagnostics
         if self.expression:
             row["expression"] = [self.expression]

@@ -20,6 +20,7 @@ from fhir_server.validation.fault import (
     NullItem,
     UnknownMember,
     also,
+    are_readable,
     kind_of,
     under,
     wrong_type,
@@ -39,7 +40,8 @@ class Shape:
     """The elements of one type, ready for checking; filled after the check is made, since types refer to each other.
 
     `choices` maps each allowed name of a choice (`valueQuantity`) to its check and to the bit of its element
-    (`value[x]`); `groups` tells the element's name by that bit.
+    (`value[x]`); `groups` tells the element's name by that bit. `rules` are the invariants, which are asked last, and
+    only of an object that can be read.
     """
 
     members: dict[str, Check] = field(default_factory=dict)
@@ -49,12 +51,13 @@ class Shape:
     required: list[str] = field(default_factory=list)
     required_bits: int = 0
     whole: list[Callable[[Json], Found]] = field(default_factory=list)
+    rules: list[Check] = field(default_factory=list)
 
 
 def object_check(shape: Shape, element: Check) -> Check:
     """Make the check of an object; `element` checks the object behind an underscore (`{"extension": […]}`)."""
     get, get_choice = shape.members.get, shape.choices.get
-    required, whole, groups = shape.required, shape.whole, shape.groups
+    required, whole, groups, rules = shape.required, shape.whole, shape.groups, shape.rules
 
     def check(value: Any) -> Found:
         if type(value) is not dict or not value:
@@ -89,7 +92,14 @@ def object_check(shape: Shape, element: Check) -> Check:
             found = test(value)
             if found is not None:
                 faults = found if faults is None else faults + found
-        return _without_twinned_nulls(value, faults, shape) if faults is not None else None
+        if faults is not None:
+            faults = _without_twinned_nulls(value, faults, shape)
+        for rule in rules:
+            if faults is None:
+                faults = rule(value)
+            elif are_readable(faults) and (found := rule(value)) is not None:
+                faults += found
+        return faults
 
     return check
 
