@@ -28,6 +28,7 @@ from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.model.errors import UnauthorizedError
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
+from fhir_server.repository.profiles import StoredDefinitions
 from fhir_server.repository.reindex import Progress, reindex_all
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
@@ -40,6 +41,7 @@ from fhir_server.settings import Settings
 from fhir_server.storage.database import connect
 from fhir_server.storage.store import Store
 from fhir_server.validation import Validator
+from fhir_server.validation.profile import ProfileValidator
 from fhir_server.version import VERSION
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
@@ -200,6 +202,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         dispatch=dispatch,
         definitions=definitions,
         jobs=jobs,
+        profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
     )
     if gate is None and settings.auth == "on":
         gate = OperatorGate(OperatorToken(load_or_create(settings.access_token_file)))

@@ -212,6 +212,11 @@ class Registry:
         }
 
     @cached_property
+    def profiles(self) -> dict[str, dict[str, Any]]:
+        """The profiles and extensions of the specification by canonical URL, as StructureDefinitions without prose."""
+        return {row["url"]: row for row in digest("profiles")}
+
+    @cached_property
     def operations(self) -> dict[str, Operation]:
         """Every operation of the specification by its canonical URL."""
         return {row["url"]: _operation_of(row) for row in digest("operations")}

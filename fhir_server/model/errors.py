@@ -19,8 +19,9 @@ Severity = Literal["fatal", "error", "warning", "information"]
 class Issue:
     """One row of an OperationOutcome.
 
-    `rule` names what was broken where a definition says it: the canonical URL of that definition, and the key of its
-    invariant or the id of its element (`("http://hl7.org/fhir/StructureDefinition/Observation", "obs-6")`).
+    `rule` names what was broken where a definition says it: the canonical of that definition, with `|version` or
+    without, and the key of its invariant or the id of its element
+    (`("http://hl7.org/fhir/StructureDefinition/Observation", "obs-6")`).
     """
 
     code: str
@@ -35,7 +36,9 @@ class Issue:
         if self.key:
             row["details"] = {"coding": [{"system": "urn:healthsphere:message", "code": self.key}]}
             if self.rule:
-                row["details"]["coding"].append({"system": self.rule[0], "code": self.rule[1]})
+                url, _, version = self.rule[0].partition("|")
+                rule = {"system": url, "version": version, "code": self.rule[1]}
+                row["details"]["coding"].append({name: value for name, value in rule.items() if value})
         row["diagnostics"] = self.diagnostics
         if self.expression:
             row["expression"] = [self.expression]

@@ -49,7 +49,7 @@ class Compiler:
         self._reference_checks: dict[frozenset[str] | None, Check] = {}
         # What stands behind an underscore. It has no underscored members itself: the second argument is never used.
         shape = Shape()
-        self._element = self._made["Element", "Element"] = object_check(shape, primitives.string)
+        self._element = self._made["Element", "Element"] = object_check(shape, primitives.string, is_twin=True)
         self._fill(shape, registry.types["Element"], "Element")
 
     def check_of(self, name: str) -> Check:

@@ -132,7 +132,7 @@ class Invariants:
         condition = self._direct.condition(node, kind)
         if invariant.key == "dom-3":
             condition = unless_all_contained_are_referred_to(condition)
-        return Rule(invariant, condition, self._source(invariant, element), tuple(dict.fromkeys(_members_of(node))))
+        return Rule(invariant, condition, self._source(invariant, element), tuple(dict.fromkeys(members_read(node))))
 
     def _source(self, invariant: Invariant, element: Element) -> str:
         """The canonical of the type that states an invariant: of `dom-3` DomainResource, not each resource type."""
@@ -159,7 +159,7 @@ class Invariants:
                 return True
             return truth([item], Context(item, kinds, None, None, None, units, None, None, None, None))
 
-        rule = Rule(invariant, condition, self._source(invariant, element), tuple(dict.fromkeys(_members_of(node))))
+        rule = Rule(invariant, condition, self._source(invariant, element), tuple(dict.fromkeys(members_read(node))))
 
         def check(value: Any) -> Found:
             if steps[0] not in value:
@@ -260,20 +260,20 @@ def found_in(value: Any, names: Iterable[str]) -> str:
     return ", ".join(told[:_MAX_TOLD]) + (", …" if len(told) > _MAX_TOLD else "")
 
 
-def _members_of(node: Node) -> Iterator[str]:
+def members_read(node: Node) -> Iterator[str]:
     """The names that an expression looks up in the value itself."""
     match node:
         case Member(None, name):
             yield name
         case Member(source) | TypeOperation(_, source) | Unary(_, source):
             if source is not None:
-                yield from _members_of(source)
+                yield from members_read(source)
         case Call(source, _, arguments):
             if source is not None:
-                yield from _members_of(source)
+                yield from members_read(source)
             else:
                 for argument in arguments:
-                    yield from _members_of(argument)
+                    yield from members_read(argument)
         case Binary(_, left, right) | Index(left, right):
-            yield from _members_of(left)
-            yield from _members_of(right)
+            yield from members_read(left)
+            yield from members_read(right)

@@ -88,6 +88,8 @@ class Validator:
     def _issues(self, found: list[Fault], root: str) -> list[Issue]:
         issues = []
         suggested = 0
+        if len(found) > MAX_ISSUES:  # advice must not stand where an error would have
+            found = sorted(found, key=lambda fault: fault.severity != "error")
         for fault in found[:MAX_ISSUES]:
             if isinstance(fault, UnknownMember):
                 suggested += 1

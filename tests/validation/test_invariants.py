@@ -300,6 +300,15 @@ def test_advice_is_given_only_when_it_is_asked_for(validator: Validator) -> None
     assert issue.rule == ("http://hl7.org/fhir/StructureDefinition/DomainResource", "dom-6")
 
 
+def test_advice_takes_no_error_its_place(validator: Validator) -> None:
+    entries = [{"fullUrl": f"http://a/{at}", "resource": OBSERVATION} for at in range(1500)]
+    entries[-1] = {"fullUrl": "http://a/x", "resource": {**OBSERVATION, "status": "x"}}
+    issues = validator.advising.issues_of({"resourceType": "Bundle", "type": "collection", "entry": entries})
+    assert len(issues) == 1001
+    assert issues[0].expression == "Bundle.entry[1499].resource.status"
+    assert issues[-1].key == "HS-VAL-MORE"
+
+
 def test_a_contained_resource_is_not_advised_to_have_a_narrative(validator: Validator) -> None:
     resource = {
         "resourceType": "Patient",
@@ -339,6 +348,14 @@ def test_an_invariant_is_asked_beside_other_faults(validator: Validator) -> None
 #: What the guaranteed invariants forbid, and what tells it.
 FORBIDDEN: list[tuple[str, Json, str]] = [
     ("ele-1", {"resourceType": "Patient", "name": [{}]}, "HS-VAL-EMPTY"),
+    ("ele-1", {"resourceType": "Patient", "name": [{"id": "x"}]}, "HS-VAL-EMPTY"),
+    ("ele-1", {"resourceType": "Patient", "_birthDate": {"id": "x"}}, "HS-VAL-EMPTY"),
+    ("ele-1", {**OBSERVATION, "_valueString": {"id": "x"}}, "HS-VAL-EMPTY"),
+    (
+        "ele-1",
+        {"resourceType": "Patient", "name": [{"given": ["x", None], "_given": [None, {"id": "x"}]}]},
+        "HS-VAL-EMPTY",
+    ),
     ("ext-1", {"resourceType": "Patient", "extension": [{"url": "x"}]}, "HS-VAL-EXTENSION"),
     (
         "ext-1",
@@ -440,3 +457,11 @@ def test_the_correction_parses() -> None:
     every = {i.expression for t in registry().types.values() for e in t.elements.values() for i in e.invariants}
     assert set(CORRECTED) <= every
     assert all(parsed(right) for right in CORRECTED.values())
+
+
+def test_an_id_beside_a_value_is_no_emptiness(validator: Validator) -> None:
+    name = {"id": "n", "given": ["x", "y"], "_given": [None, {"id": "g"}]}
+    assert (
+        validator.issues_of({"resourceType": "Patient", "birthDate": "2000", "_birthDate": {"id": "b"}, "name": [name]})
+        == []
+    )

@@ -21,6 +21,7 @@ NULL = "HS-VAL-NULL"
 TARGET = "HS-VAL-TARGET"
 REFERENCE = "HS-VAL-REFERENCE"
 INVARIANT = "HS-VAL-INVARIANT"
+ABSENCE = {"url": "http://example.org/absent", "valueCode": "unknown"}
 XHTML = 'xmlns="http://www.w3.org/1999/xhtml"'
 
 #: type, place of the change (steps by "/"), new value or DROP, expected key, expected FHIRPath below the type
@@ -70,7 +71,7 @@ FAULTS: list[tuple[str, str, Any, str, str]] = [
     ("Patient", "language", "english (UK)", BOUND, "language"),
     ("Patient", "deceasedBoolean", "no", TYPE, "deceased"),
     ("Patient", "multipleBirthBoolean", True, "HS-VAL-CHOICE", "multipleBirth"),
-    ("Patient", "_multipleBirthBoolean", {"id": "x"}, "HS-VAL-CHOICE", "multipleBirth"),
+    ("Patient", "_multipleBirthBoolean", {"extension": [ABSENCE]}, "HS-VAL-CHOICE", "multipleBirth"),
     ("Patient", "multipleBirthString", "two", UNKNOWN, "multipleBirthString"),
     ("Patient", "multipleBirthInteger", 2**31, "HS-VAL-INTEGER", "multipleBirth"),
     ("Patient", "multipleBirthInteger", Decimal("1.0"), TYPE, "multipleBirth"),
