@@ -34,6 +34,7 @@ from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
+from fhir_server.repository.profiles import StoredDefinitions
 from fhir_server.repository.reindex import Progress, reindex_all
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
@@ -46,6 +47,7 @@ from fhir_server.settings import Settings
 from fhir_server.storage.database import connect
 from fhir_server.storage.store import Store
 from fhir_server.validation import Validator
+from fhir_server.validation.profile import ProfileValidator
 from fhir_server.version import VERSION
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
@@ -165,7 +167,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     repository = Repository(
         store,
         indexer,
-        Validator(registry(), terminology()),
+        Validator(registry(), terminology(), canonical),
         Integrity(store, known, settings.base_url, enforced=enforced),
         max_resource_bytes=settings.max_resource_bytes,
         definitions=definitions,
@@ -200,6 +202,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         dispatch=dispatch,
         definitions=definitions,
         jobs=jobs,
+        profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
     )
     for kind, work in WORKS.items():
         jobs.register(kind, partial(work, context))

@@ -1,9 +1,10 @@
 """Make the digest of the FHIR R4 definitions that the server carries.
 
 The official package `hl7.fhir.r4.core` 4.0.1 takes seconds to parse whole; the server needs its facts, not its prose.
-This script reads the package and writes five small files beside this module (`profiles/r4/*.json.gz`):
+This script reads the package and writes six small files beside this module (`profiles/r4/*.json.gz`):
 
 - `elements`: every resource and data type with its elements: path, cardinality, types, binding, invariants, flags
+- `profiles`: the snapshots of profiles and extensions, without what their base types say already
 - `search-parameters`: code, base types, type, expression, targets, components
 - `terminology`: code systems (codes, displays, hierarchy) and value sets (the compose part)
 - `compartments`: per compartment, the search parameters by which a type belongs to it
@@ -29,6 +30,7 @@ Json = dict[str, Any]
 
 FHIR_TYPE = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
 REGEX = "http://hl7.org/fhir/StructureDefinition/regex"
+BEST_PRACTICE = "http://hl7.org/fhir/StructureDefinition/elementdefinition-bestpractice"
 SUMMARY_FLAGS = {"isSummary": "summary", "isModifier": "modifier"}
 
 
@@ -94,10 +96,15 @@ def element_of(element: Json, root: str) -> Json:
             row[short] = True
     own = [c for c in element.get("constraint", []) if owns(c, element, root)]
     if own:
-        row["invariants"] = [
-            {"key": c["key"], "severity": c["severity"], "human": c["human"], "expression": c.get("expression", "")}
-            for c in own
-        ]
+        row["invariants"] = [invariant_of(c) for c in own]
+    return row
+
+
+def invariant_of(constraint: Json) -> Json:
+    row: Json = {k: constraint[k] for k in ("key", "severity", "human")}
+    row["expression"] = constraint.get("expression", "")
+    if any(x["url"] == BEST_PRACTICE and x.get("valueBoolean") for x in constraint.get("extension", [])):
+        row["bestPractice"] = True
     return row
 
 
@@ -105,6 +112,41 @@ def owns(constraint: Json, element: Json, root: str) -> bool:
     """An invariant belongs where it is defined: not to each element that merely has the constrained type."""
     source = constraint.get("source", "").rsplit("/", 1)[-1]
     return source in ("", root) or (element["path"] == root and source in ("Resource", "DomainResource", "Element"))
+
+
+#: What validation reads of an ElementDefinition, beside its types, constraints, and values of any type.
+ELEMENT = ("id", "path", "sliceName", "min", "max", "maxLength", "contentReference")
+VALUES = ("fixed", "pattern", "minValue", "maxValue")
+
+
+def profile_of(definition: Json, known: frozenset[tuple[str, str]]) -> Json:
+    """A profile or extension as a StructureDefinition, with the facts alone.
+
+    `known` are the invariants of base types, by key and expression: they are not told again.
+    """
+    kept = ("url", "version", "name", "kind", "abstract", "type", "baseDefinition", "derivation")
+    row: Json = {"resourceType": "StructureDefinition", **{k: definition[k] for k in kept if k in definition}}
+    row["snapshot"] = {"element": [profile_element_of(e, known) for e in definition["snapshot"]["element"]]}
+    return row
+
+
+def profile_element_of(element: Json, known: frozenset[tuple[str, str]]) -> Json:
+    row: Json = {k: element[k] for k in ELEMENT if k in element}
+    row |= {k: v for k, v in element.items() if k.startswith(VALUES)}
+    if slicing := element.get("slicing"):
+        row["slicing"] = {k: slicing[k] for k in ("discriminator", "rules", "ordered") if k in slicing}
+    types = []
+    for entry in element.get("type", []):
+        one: Json = {"code": next((x["valueUrl"] for x in entry.get("extension", []) if x["url"] == FHIR_TYPE), None)}
+        one["code"] = one["code"] or entry["code"]
+        types.append(one | {k: entry[k] for k in ("profile", "targetProfile") if k in entry})
+    if types:
+        row["type"] = types
+    if "valueSet" in (binding := element.get("binding", {})):
+        row["binding"] = {k: binding[k] for k in ("strength", "valueSet")}
+    if own := [c for c in element.get("constraint", []) if (c["key"], c.get("expression", "")) not in known]:
+        row["constraint"] = [{k: c[k] for k in ("key", "severity", "human", "expression") if k in c} for c in own]
+    return row
 
 
 def search_parameter_of(parameter: Json) -> Json:
@@ -189,6 +231,7 @@ def operation_of(operation: Json) -> Json:
 
 def digest_of(resources: Iterator[Json]) -> dict[str, Any]:
     types: Json = {}
+    profiles: list[Json] = []
     parameters: list[Json] = []
     systems: list[Json] = []
     sets: list[Json] = []
@@ -198,6 +241,8 @@ def digest_of(resources: Iterator[Json]) -> dict[str, Any]:
         match resource["resourceType"]:
             case "StructureDefinition" if resource.get("derivation") != "constraint" and resource["kind"] != "logical":
                 types[resource["type"]] = type_of(resource)
+            case "StructureDefinition" if resource.get("derivation") == "constraint" and "snapshot" in resource:
+                profiles.append(resource)
             case "SearchParameter":
                 parameters.append(search_parameter_of(resource))
             case "CodeSystem":
@@ -212,8 +257,12 @@ def digest_of(resources: Iterator[Json]) -> dict[str, Any]:
     def url(row: Json) -> str:
         return str(row["url"])
 
+    known = frozenset(
+        (i["key"], i["expression"]) for t in types.values() for e in t["elements"] for i in e.get("invariants", ())
+    )
     return {
         "elements": dict(sorted(types.items())),
+        "profiles": [profile_of(p, known) for p in sorted(profiles, key=url)],
         "search-parameters": sorted(parameters, key=url),
         "terminology": {"codeSystems": sorted(systems, key=url), "valueSets": sorted(sets, key=url)},
         "compartments": sorted(compartments, key=url),

@@ -39,10 +39,13 @@ class ElementType:
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
+    """A rule of an element; one of `best_practice` is advice that nothing need follow."""
+
     key: str
     severity: str
     human: str
     expression: str
+    best_practice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,11 @@ class Registry:
         }
 
     @cached_property
+    def profiles(self) -> dict[str, dict[str, Any]]:
+        """The profiles and extensions of the specification by canonical URL, as StructureDefinitions without prose."""
+        return {row["url"]: row for row in digest("profiles")}
+
+    @cached_property
     def operations(self) -> dict[str, Operation]:
         """Every operation of the specification by its canonical URL."""
         return {row["url"]: _operation_of(row) for row in digest("operations")}
@@ -252,8 +260,12 @@ def _element_of(row: dict[str, Any]) -> Element:
         binding=binding.get("valueSet"),
         summary=row.get("summary", False),
         modifier=row.get("modifier", False),
-        invariants=tuple(Invariant(**i) for i in row.get("invariants", ())),
+        invariants=tuple(_invariant_of(i) for i in row.get("invariants", ())),
     )
+
+
+def _invariant_of(row: dict[str, Any]) -> Invariant:
+    return Invariant(row["key"], row["severity"], row["human"], row["expression"], row.get("bestPractice", False))
 
 
 def _search_parameter_of(row: dict[str, Any]) -> SearchParameter:

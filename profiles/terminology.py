@@ -138,6 +138,15 @@ class Terminology:
         self._systems: dict[str, CodeSystem] = {}
         self._expansions: dict[str, frozenset[Pair] | None] = {}
 
+    def with_own(self, systems: Iterable[Row], value_sets: Iterable[Row]) -> Terminology:
+        """The same terminology with further code systems and value sets, in the form of the digest."""
+        return Terminology(
+            {
+                "codeSystems": [*self._rows["codeSystems"], *systems],
+                "valueSets": [*self._rows["valueSets"], *value_sets],
+            }
+        )
+
     @cached_property
     def _rows(self) -> Row:
         return digest("terminology") if self._given is None else self._given
@@ -159,6 +168,11 @@ class Terminology:
     def code_systems(self) -> frozenset[str]:
         """The canonical URLs of the code systems that are held."""
         return frozenset(self._system_rows)
+
+    @property
+    def value_sets(self) -> frozenset[str]:
+        """The canonical URLs of the value sets that are held."""
+        return frozenset(self._value_set_rows)
 
     def is_case_sensitive(self, system: str) -> bool:
         """Whether `A` and `a` are different codes of a system; False when nothing is known about it."""

@@ -13,6 +13,7 @@ from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
+from fhir_server.validation.profile import ProfileValidator
 from profiles.registry import Registry
 
 
@@ -48,6 +49,7 @@ class Context:
     dispatch: Handler
     definitions: Definitions
     jobs: Jobs
+    profiles: ProfileValidator
     caller: Caller = NOBODY
     unguarded: Context | None = None
     break_glass: BreakGlass | None = None

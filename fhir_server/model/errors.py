@@ -17,18 +17,28 @@ Severity = Literal["fatal", "error", "warning", "information"]
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One row of an OperationOutcome."""
+    """One row of an OperationOutcome.
+
+    `rule` names what was broken where a definition says it: the canonical of that definition, with `|version` or
+    without, and the key of its invariant or the id of its element
+    (`("http://hl7.org/fhir/StructureDefinition/Observation", "obs-6")`).
+    """
 
     code: str
     diagnostics: str
     expression: str | None = None
     key: str | None = None
     severity: Severity = "error"
+    rule: tuple[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"severity": self.severity, "code": self.code}
         if self.key:
             row["details"] = {"coding": [{"system": "urn:healthsphere:message", "code": self.key}]}
+            if self.rule:
+                url, _, version = self.rule[0].partition("|")
+                rule = {"system": url, "version": version, "code": self.rule[1]}
+                row["details"]["coding"].append({name: value for name, value in rule.items() if value})
         row["diagnostics"] = self.diagnostics
         if self.expression:
             row["expression"] = [self.expression]

@@ -196,9 +196,10 @@ class Repository:
             self._definitions.require_usable(change.resource)
         return Checked(change, self._indexer.indexed(change.resource), tuple(issues))
 
-    def issues_of(self, resource: Json) -> list[Issue]:
-        """All that the validation has to say of a resource."""
-        return self._validator.issues_of(resource)
+    def issues_of(self, resource: Json, *, advice: bool = False) -> list[Issue]:
+        """All that the validation has to say of a resource; what is best practice and no duty only as `advice`."""
+        validator = self._validator.advising if advice else self._validator
+        return validator.issues_of(resource)
 
     async def commit(self, change: Change) -> Committed:
         """Carry out one change.

@@ -11,6 +11,7 @@ from typing import Any
 from fhir_server.validation import narrative, primitives
 from fhir_server.validation.bindings import Bindings
 from fhir_server.validation.fault import Check, Found
+from fhir_server.validation.invariants import Invariants, ruled
 from fhir_server.validation.objects import (
     Shape,
     Twin,
@@ -30,8 +31,16 @@ ATTRIBUTES = frozenset({"id", "url", "div"})
 class Compiler:
     """The checks of all types; `resource` checks a resource inside a resource, `contained` one in `contained`."""
 
-    def __init__(self, registry: Registry, terminology: Terminology, resource: Check, contained: Check) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        terminology: Terminology,
+        invariants: Invariants,
+        resource: Check,
+        contained: Check,
+    ) -> None:
         self._registry = registry
+        self._invariants = invariants
         self._resource = resource
         self._contained = contained
         self._bindings = Bindings(terminology)
@@ -40,7 +49,7 @@ class Compiler:
         self._reference_checks: dict[frozenset[str] | None, Check] = {}
         # What stands behind an underscore. It has no underscored members itself: the second argument is never used.
         shape = Shape()
-        self._element = self._made["Element", "Element"] = object_check(shape, primitives.string)
+        self._element = self._made["Element", "Element"] = object_check(shape, primitives.string, is_twin=True)
         self._fill(shape, registry.types["Element"], "Element")
 
     def check_of(self, name: str) -> Check:
@@ -59,8 +68,11 @@ class Compiler:
     def _fill(self, shape: Shape, definition: TypeDefinition, path: str) -> None:
         if definition.name == "Extension":
             shape.whole.append(extension_has_one_content)
+        if (rules := self._invariants.of(definition.elements[path], path)) is not None:
+            shape.rules.append(rules)
         if definition.kind == "resource" and path == definition.name:
             shape.members["resourceType"] = _seen_already
+            shape.rules += self._invariants.from_root(definition)
         for element in definition.children(path):
             if element.is_choice:
                 self._add_choice(shape, definition, element)
@@ -102,6 +114,12 @@ class Compiler:
     def _typed(self, definition: TypeDefinition, element: Element, one: ElementType) -> Check:
         if one.code in ("BackboneElement", "Element"):
             return self._object(definition, element.path)
+        check = self._unruled(definition, element, one)
+        rules = self._invariants.of(element, one.code) if element.invariants else None
+        return check if rules is None else ruled(check, rules)
+
+    def _unruled(self, definition: TypeDefinition, element: Element, one: ElementType) -> Check:
+        """The check of a value by its type and its binding, without the element's own invariants."""
         if one.code == "Resource":
             return self._contained if element.name == "contained" else self._resource
         if one.code == "Reference":

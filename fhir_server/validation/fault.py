@@ -16,17 +16,36 @@ Json = dict[str, Any]
 SHOWN_LENGTH = 60
 
 
+#: What an object may be found with for its invariants still to be asked: nothing that makes its members unreadable.
+UNREADABLE = frozenset(
+    {
+        *("HS-VAL-CHOICE", "HS-VAL-EMPTY", "HS-VAL-JSON-TYPE", "HS-VAL-NULL", "HS-VAL-RESOURCE-TYPE"),
+        "HS-VAL-TWIN-LENGTH",
+    }
+)
+
+
 class Fault:
-    """One thing that is wrong. `path` is relative until it has come all the way up."""
+    """One thing that is wrong. `path` is relative until it has come all the way up; `rule` as in an `Issue`."""
 
-    __slots__ = ("code", "diagnostics", "key", "path", "severity")
+    __slots__ = ("code", "diagnostics", "key", "path", "rule", "severity")
 
-    def __init__(self, key: str, code: str, diagnostics: str, *, path: str = "", severity: Severity = "error") -> None:
+    def __init__(
+        self,
+        key: str,
+        code: str,
+        diagnostics: str,
+        *,
+        path: str = "",
+        severity: Severity = "error",
+        rule: tuple[str, str] | None = None,
+    ) -> None:
         self.key = key
         self.code = code
         self.diagnostics = diagnostics
         self.path = path
         self.severity = severity
+        self.rule = rule
 
     def under(self, name: str) -> None:
         """Prefix a name (`contact`) or an index (`[0]`)."""
@@ -34,7 +53,7 @@ class Fault:
         self.path = f"{name}.{path}" if path and path[0] != "[" else name + path
 
     def as_issue(self) -> Issue:
-        return Issue(self.code, self.diagnostics, self.path, self.key, self.severity)
+        return Issue(self.code, self.diagnostics, self.path, self.key, self.severity, self.rule)
 
 
 class NullItem(Fault):
@@ -105,6 +124,11 @@ def also(fault: Fault, faults: Found) -> list[Fault]:
         return [fault]
     faults.append(fault)
     return faults
+
+
+def are_readable(faults: Iterable[Fault]) -> bool:
+    """Whether what was found leaves the members of the object such as its type has them."""
+    return not any(fault.key in UNREADABLE for fault in faults)
 
 
 def wrong_type(value: Any, expected: str) -> list[Fault]:

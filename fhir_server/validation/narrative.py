@@ -55,8 +55,13 @@ ADDRESSES = frozenset({"href", "src", "cite", "longdesc", "usemap"})
 SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*):", re.IGNORECASE)
 SAFE_SCHEMES = frozenset({"http", "https", "mailto", "tel", "ftp", "urn", "cid"})
 IMAGE_DATA = re.compile(r"data:image/(?:png|gif|jpe?g|webp|bmp);base64,[A-Za-z0-9+/=\s]*", re.IGNORECASE)
-#: A background that the style itself holds is "internally contained".
-STYLE_IMAGE = re.compile(r"url\(data: ?image/(?:png|gif|jpe?g|webp|bmp);base64,[A-Za-z0-9+/=]*\)", re.IGNORECASE)
+#: A background that the style itself holds is "internally contained"; one beside the page is what `img` may show, too
+#: (HL7's own publisher writes `url(tbl_bck1.png)` into the narratives of guides).
+STYLE_IMAGE = re.compile(
+    r"url\((?:data: ?image/(?:png|gif|jpe?g|webp|bmp);base64,[A-Za-z0-9+/=]*"
+    r"|[A-Za-z0-9_\-]+\.(?:png|gif|jpe?g|webp|bmp))\)",
+    re.IGNORECASE,
+)
 IGNORED_IN_ADDRESS = re.compile(r"[\x00-\x20\x7f-\xa0\u2000-\u200f\u2028-\u202f\ufeff]")
 #: What loads something from outside, or runs something, from within a style; escapes and comments could hide either.
 ACTIVE_STYLE = re.compile(

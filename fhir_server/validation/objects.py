@@ -20,6 +20,7 @@ from fhir_server.validation.fault import (
     NullItem,
     UnknownMember,
     also,
+    are_readable,
     kind_of,
     under,
     wrong_type,
@@ -39,7 +40,8 @@ class Shape:
     """The elements of one type, ready for checking; filled after the check is made, since types refer to each other.
 
     `choices` maps each allowed name of a choice (`valueQuantity`) to its check and to the bit of its element
-    (`value[x]`); `groups` tells the element's name by that bit.
+    (`value[x]`); `groups` tells the element's name by that bit. `rules` are the invariants, which are asked last, and
+    only of an object that can be read.
     """
 
     members: dict[str, Check] = field(default_factory=dict)
@@ -49,16 +51,20 @@ class Shape:
     required: list[str] = field(default_factory=list)
     required_bits: int = 0
     whole: list[Callable[[Json], Found]] = field(default_factory=list)
+    rules: list[Check] = field(default_factory=list)
 
 
-def object_check(shape: Shape, element: Check) -> Check:
-    """Make the check of an object; `element` checks the object behind an underscore (`{"extension": […]}`)."""
+def object_check(shape: Shape, element: Check, *, is_twin: bool = False) -> Check:
+    """Make the check of an object; `element` checks the object behind an underscore (`{"extension": […]}`).
+
+    An id is no content (invariant ele-1), but in a twin (`is_twin`), which stands beside a value.
+    """
     get, get_choice = shape.members.get, shape.choices.get
-    required, whole, groups = shape.required, shape.whole, shape.groups
+    required, whole, groups, rules = shape.required, shape.whole, shape.groups, shape.rules
 
     def check(value: Any) -> Found:
-        if type(value) is not dict or not value:
-            return wrong_type(value, "an object")
+        if type(value) is not dict or (len(value) < 2 and (not value or ("id" in value and not is_twin))):
+            return _bare_id() if type(value) is dict and value else wrong_type(value, "an object")
         faults: Found = None
         bits = 0
         for name, child in value.items():
@@ -89,7 +95,14 @@ def object_check(shape: Shape, element: Check) -> Check:
             found = test(value)
             if found is not None:
                 faults = found if faults is None else faults + found
-        return _without_twinned_nulls(value, faults, shape) if faults is not None else None
+        if faults is not None:
+            faults = _without_twinned_nulls(value, faults, shape)
+        for rule in rules:
+            if faults is None:
+                faults = rule(value)
+            elif are_readable(faults) and (found := rule(value)) is not None:
+                faults += found
+        return faults
 
     return check
 
@@ -142,6 +155,8 @@ def _unusual(shape: Shape, element: Check, value: Json, name: str, faults: Found
             faults = also(_second_of_choice(twin.name, name), faults)
         bits |= bit
     child = value[name]
+    if type(child) is dict and not twin.is_array and child.keys() == {"id"} and base not in value:
+        return under(_bare_id(), twin.name, faults), bits
     found = _twin_array(child, value.get(base), base in value, element) if twin.is_array else element(child)
     if found is not None:
         faults = under(found, twin.name, faults)
@@ -155,7 +170,9 @@ def _twin_array(child: Any, values: Any, has_values: bool, element: Check) -> Fo
     faults: Found = None
     for index, item in enumerate(child):
         if item is not None:
-            found = element(item)
+            is_alone = not has_values or type(values) is not list or index >= len(values) or values[index] is None
+            is_bare = is_alone and type(item) is dict and item.keys() == {"id"}
+            found = _bare_id() if is_bare else element(item)
             if found is not None:
                 faults = under(found, f"[{index}]", faults)
         elif not has_values:
@@ -179,6 +196,10 @@ def _is_twinned(value: Json, fault: NullItem, shape: Shape) -> bool:
         return False
     twins = value.get(f"_{name}")
     return type(twins) is list and fault.index < len(twins) and twins[fault.index] is not None
+
+
+def _bare_id() -> list[Fault]:
+    return [Fault("HS-VAL-EMPTY", "structure", "Found an id alone; expected a value or content beside it.")]
 
 
 def _missing(name: str) -> Fault:

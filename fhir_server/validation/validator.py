@@ -1,6 +1,6 @@
-"""Structure validation of whole resources: everything that the element tables of a type say, all faults at once.
+"""Validation of whole resources: everything that the element tables of a type say, all faults at once.
 
-Invariants, profiles and slices are not evaluated here.
+Profiles and slices are not looked at here; see `validation.profile`.
 
 Spec: https://hl7.org/fhir/R4/validation.html
 """
@@ -8,10 +8,12 @@ Spec: https://hl7.org/fhir/R4/validation.html
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import cached_property
 from itertools import chain
 from threading import Lock
 from typing import Any
 
+from fhir_server.fhirpath.quantities import Units
 from fhir_server.model.errors import Issue
 from fhir_server.validation.compiler import Compiler
 from fhir_server.validation.fault import (
@@ -25,6 +27,7 @@ from fhir_server.validation.fault import (
     shown,
     under,
 )
+from fhir_server.validation.invariants import Invariants
 from fhir_server.validation.objects import resource_type_fault
 from fhir_server.validation.references import wrong_target
 from profiles.registry import Registry
@@ -35,15 +38,33 @@ MAX_ISSUES = 1000
 MAX_SUGGESTIONS = 20
 MAX_NAME = 64
 
+#: The advice that a resource has a narrative.
+NARRATIVE = ("http://hl7.org/fhir/StructureDefinition/DomainResource", "dom-6")
+
 
 class Validator:
-    """Validates resources as plain objects; checks are made per type, when the type is first seen, and kept."""
+    """Validates resources as plain objects; checks are made per type, when the type is first seen, and kept.
 
-    def __init__(self, registry: Registry, terminology: Terminology) -> None:
+    Invariants that are best practice and no duty are looked at by `advising` alone: one of them, that a resource has a
+    narrative, would be told of nearly every write. `units` converts measures that an invariant compares.
+    """
+
+    def __init__(
+        self, registry: Registry, terminology: Terminology, units: Units | None = None, *, advice: bool = False
+    ) -> None:
         self._registry = registry
+        self._terminology = terminology
+        self._units = units
+        self._advice = advice
         self._checks: dict[str, Check] = {}
         self._compiling = Lock()
-        self._compiler = Compiler(registry, terminology, self._resource, self._contained)
+        invariants = Invariants(registry, units, advice=advice)
+        self._compiler = Compiler(registry, terminology, invariants, self._resource, self._contained)
+
+    @cached_property
+    def advising(self) -> Validator:
+        """The same validator, which gives advice too."""
+        return self if self._advice else Validator(self._registry, self._terminology, self._units, advice=True)
 
     def issues_of(self, resource: Json) -> list[Issue]:
         """Everything that is wrong with a resource; an empty list when nothing is.
@@ -67,6 +88,8 @@ class Validator:
     def _issues(self, found: list[Fault], root: str) -> list[Issue]:
         issues = []
         suggested = 0
+        if len(found) > MAX_ISSUES:  # advice must not stand where an error would have
+            found = sorted(found, key=lambda fault: fault.severity != "error")
         for fault in found[:MAX_ISSUES]:
             if isinstance(fault, UnknownMember):
                 suggested += 1
@@ -107,7 +130,8 @@ class Validator:
         check = self._check_of(value["resourceType"])
         if check is None:
             return [self._unknown_type(value["resourceType"])]
-        faults = list(check(value) or ())
+        # "Contained resources SHOULD NOT contain a narrative."
+        faults = [fault for fault in check(value) or () if fault.rule != NARRATIVE or fault.path]
         if "id" not in value:
             text = "Found no id; expected one, since a contained resource is referred to by it."
             faults.append(Fault("HS-VAL-CONTAINED-ID", "required", text, path="id"))

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from pymongo import monitoring
 
+from tests.validation.profile.holding import profile
+
 Json = dict[str, Any]
 ENDS = ("commitTransaction", "abortTransaction")
 
@@ -334,3 +336,18 @@ def test_a_transaction_of_updates_reads_keeps_and_replaces_by_type(counted: tupl
             "commitTransaction",
         ]
     )
+
+
+def test_a_validation_against_a_stored_profile_asks_whether_something_has_changed(
+    counted: tuple[Any, Listener],
+) -> None:
+    definition = profile(
+        "Patient", {"path": "maritalStatus", "binding": {"strength": "required", "valueSet": "http://e.example/v"}}
+    )
+    counted[0].client.put("StructureDefinition/p", json=definition)
+    address = f"Patient/$validate?profile={definition['url']}"
+    first = sent(counted, "POST", address, 200, json=patient(""))
+    assert first == ["query StructureDefinition", "query StructureDefinition", "query ValueSet"]
+    again = sent(counted, "POST", address, 200, json=patient(""))
+    assert again == ["query StructureDefinition", "query ValueSet"]
+    assert sent(counted, "POST", "Patient/$validate", 200, json=patient("")) == []

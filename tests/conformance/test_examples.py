@@ -38,6 +38,7 @@ QUESTIONABLE = {
     "Observation-clinical-gender": "HS-VAL-TARGET",
 }
 FAULTY_DEFINITIONS = {
+    **{f"StructureDefinition-{name}": {"HS-VAL-INVARIANT"} for name in ("Definition", "Event", "FiveWs", "Request")},
     "ImplementationGuide-fhir": {"HS-VAL-REQUIRED", "HS-VAL-REFERENCE"},
     "ig-r4": {"HS-VAL-REQUIRED", "HS-VAL-REFERENCE"},
     **{

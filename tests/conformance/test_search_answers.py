@@ -184,7 +184,7 @@ def test_pages_neither_double_nor_leave_out_what_stays_while_others_come_and_go(
         }
         if number % 6 == 0:
             resource.pop("name")
-            resource["active"] = True
+            resource["identifier"] = [{"value": "x"}]
         assert client.put(f"Organization/{name}", json=resource).status_code in (200, 201)
 
     names = [f"{tag}-{number:02}" for number in range(20)]

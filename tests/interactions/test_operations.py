@@ -26,19 +26,37 @@ def severities(answer: httpx.Response) -> list[str]:
 
 def test_validate_tells_what_a_write_would_say_and_stores_nothing(client: httpx.Client) -> None:
     before = client.get("Patient?_summary=count").json()["total"]
-    assert severities(client.post("Patient/$validate", json=PATIENT)) == ["information"]
+    assert severities(client.post("Patient/$validate", json=PATIENT)) == ["information", "warning"]
     faulty = {**PATIENT, "birthDate": "1970-02-30", "gendr": "male"}
-    assert severities(client.post("Patient/$validate", json=faulty)) == ["error", "error"]
-    assert (
-        severities(client.post("Patient/$validate", json=parameters(resource=faulty, mode="create"))) == ["error"] * 2
-    )
+    assert severities(client.post("Patient/$validate", json=faulty)) == ["error", "error", "warning"]
+    answer = client.post("Patient/$validate", json=parameters(resource=faulty, mode="create"))
+    assert severities(answer) == ["error", "error", "warning"]
     assert client.get("Patient?_summary=count").json()["total"] == before
+
+
+def test_advice_is_given_by_validate_and_not_by_a_write(client: httpx.Client) -> None:
+    (_, advice) = client.post("Patient/$validate", json=PATIENT).json()["issue"]
+    assert advice["details"]["coding"][1] == {
+        "system": "http://hl7.org/fhir/StructureDefinition/DomainResource",
+        "code": "dom-6",
+    }
+    answer = client.post("Patient", json=PATIENT, headers={"Prefer": "return=OperationOutcome"})
+    assert [issue["severity"] for issue in answer.json()["issue"]] == ["information"]
+
+
+def test_a_write_that_breaks_an_invariant_is_refused_with_its_key(client: httpx.Client) -> None:
+    answer = client.post("Patient", json={**PATIENT, "contact": [{"gender": "male"}]})
+    assert answer.status_code == 400
+    (issue,) = answer.json()["issue"]
+    assert issue["code"] == "invariant"
+    assert issue["expression"] == ["Patient.contact[0]"]
+    assert [coding["code"] for coding in issue["details"]["coding"]] == ["HS-VAL-INVARIANT", "pat-1"]
 
 
 def test_validate_of_a_stored_resource(client: httpx.Client) -> None:
     made = client.post("Patient", json=PATIENT).json()
     address = f"Patient/{made['id']}/$validate"
-    assert severities(client.get(address)) == ["information"]
+    assert severities(client.get(address)) == ["information", "warning"]
     assert severities(client.get(f"{address}?mode=delete")) == ["information"]
     other = parameters(resource={**PATIENT, "id": "other"}, mode="update")
     assert client.post(address, json=other).json()["issue"][0]["expression"] == ["Patient.id"]

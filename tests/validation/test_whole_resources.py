@@ -79,10 +79,12 @@ def test_contained_resources_are_validated_as_their_own_types(validator: Validat
 
 
 def test_a_contained_resource_needs_an_id_of_its_own(validator: Validator) -> None:
-    resource = {"resourceType": "Patient", "contained": [{"resourceType": "Organization", "name": "a"}]}
+    own = {"managingOrganization": {"reference": "#o"}}
+    basic = {"resourceType": "Basic", "code": {"text": "x"}, "subject": {"reference": "#"}}
+    resource = {"resourceType": "Patient", "contained": [basic]}
     assert keys_of(validator, resource) == [("HS-VAL-CONTAINED-ID", "Patient.contained[0].id")]
     one = {"resourceType": "Organization", "id": "o", "name": "a"}
-    assert keys_of(validator, {"resourceType": "Patient", "contained": [one, one]}) == [
+    assert keys_of(validator, {"resourceType": "Patient", "contained": [one, one], **own}) == [
         ("HS-VAL-CONTAINED-ID", "Patient.contained[1].id")
     ]
 
@@ -91,8 +93,8 @@ def test_contained_resources_refer_to_each_other_and_to_their_container(validato
     resource = {
         "resourceType": "Patient",
         "contained": [
-            {"resourceType": "Organization", "id": "a", "partOf": {"reference": "#b"}},
-            {"resourceType": "Organization", "id": "b"},
+            {"resourceType": "Organization", "id": "a", "name": "A", "partOf": {"reference": "#b"}},
+            {"resourceType": "Organization", "id": "b", "name": "B"},
             {
                 "resourceType": "Observation",
                 "id": "c",
@@ -101,6 +103,7 @@ def test_contained_resources_refer_to_each_other_and_to_their_container(validato
                 "subject": {"reference": "#"},
             },
         ],
+        "managingOrganization": {"reference": "#a"},
     }
     assert validator.issues_of(resource) == []
 
@@ -158,7 +161,8 @@ def test_issues_become_an_operation_outcome_that_is_itself_valid(validator: Vali
 
 def test_every_resource_type_has_a_check(validator: Validator) -> None:
     for name in registry().resource_types:
-        assert all(i.key == "HS-VAL-REQUIRED" for i in validator.issues_of({"resourceType": name})), name
+        issues = validator.issues_of({"resourceType": name})
+        assert all(i.key in ("HS-VAL-REQUIRED", "HS-VAL-INVARIANT") for i in issues), name
 
 
 def test_text_alone_is_no_concept_of_a_required_value_set(validator: Validator) -> None:

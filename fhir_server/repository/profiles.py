@@ -1,0 +1,51 @@
+"""The definitions stored here, as the validation against profiles asks for them.
+
+They are read past any access policy: what a profile demands is no health data, and who may validate may know it.
+
+Spec: https://hl7.org/fhir/R4/structuredefinition.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from fhir_server.model import codec
+from fhir_server.search.types.conditions import any_of
+from fhir_server.storage.store import Store
+from fhir_server.validation.profile.shelf import Held
+from fhir_server.validation.profile.source import Stamp
+
+#: No more definitions than this are looked at for one profile.
+MOST = 10_000
+
+
+class StoredDefinitions:
+    """Finds definitions by their canonical URLs; one command for each kind."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def stamps(self, resource_type: str, urls: Collection[str]) -> Sequence[Stamp]:
+        rows = await self._store.find(
+            resource_type, any_of("x.url", sorted(urls)), sort=[("_id", 1)], limit=MOST, fields={"v": 1}
+        )
+        return [Stamp(resource_type, row["_id"], row["v"]) for row in rows]
+
+    async def read(self, stamps: Collection[Stamp]) -> Sequence[Held]:
+        by_type: dict[str, list[str]] = {}
+        for stamp in stamps:
+            by_type.setdefault(stamp.type, []).append(stamp.id)
+        found = []
+        for resource_type, ids in by_type.items():
+            rows = await self._store.find(
+                resource_type,
+                any_of("_id", sorted(ids)),
+                sort=[("_id", 1)],
+                limit=len(ids),
+                fields={"v": 1, "r": 1},
+            )
+            for row in rows:
+                if row.get("r") is not None:
+                    content = codec.decode(row["r"])
+                    found.append(Held(row["_id"], row["v"], content["url"], content))
+        return found

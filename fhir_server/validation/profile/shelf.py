@@ -1,0 +1,135 @@
+"""The definitions that one moment holds: profiles, compiled when they are first asked for, and value sets.
+
+Nothing on a shelf changes. When a definition does, the shelf is taken down, and another one put up.
+
+Spec: https://hl7.org/fhir/R4/references.html#canonical
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+
+from fhir_server.fhirpath.kinds import Kinds, kinds_of
+from fhir_server.fhirpath.quantities import Units
+from fhir_server.validation.profile.compile import compiled, of_type
+from fhir_server.validation.profile.definition import Structure, UnusableError, structure_of
+from fhir_server.validation.profile.run import Check
+from profiles.registry import Registry
+from profiles.terminology import Terminology
+
+Json = dict[str, Any]
+
+TYPES = "http://hl7.org/fhir/StructureDefinition/"
+
+_NUMBERS = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One stored definition: its id and version here, its canonical URL, its content."""
+
+    id: str
+    version: int
+    url: str
+    content: Json
+
+
+class Shelf:
+    """Profiles of the specification and of this server's own; canonicals may carry `|version`."""
+
+    def __init__(
+        self, registry: Registry, terminology: Terminology, units: Units | None, stored: Iterable[Held] = ()
+    ) -> None:
+        self.kinds: Kinds = kinds_of(registry)
+        self.units = units
+        self.terminology = terminology
+        self._registry = registry
+        self._stored: dict[str, list[Held]] = {}
+        for held in stored:
+            self._stored.setdefault(held.url, []).append(held)
+        self._structures: dict[str, Structure | UnusableError | None] = {}
+        self._checks: dict[str, Check | None] = {}
+        self._compiling = RLock()
+
+    def structure(self, canonical: str) -> Structure | None:
+        """The tree of a profile; None for one that is not held or not usable."""
+        found = self._structure(canonical)
+        return found if isinstance(found, Structure) else None
+
+    def _structure(self, canonical: str) -> Structure | UnusableError | None:
+        if canonical not in self._structures:
+            self._structures[canonical] = self._read(canonical)
+        return self._structures[canonical]
+
+    def _read(self, canonical: str) -> Structure | UnusableError | None:
+        definition = self.definition(canonical)
+        if definition is None:
+            return None
+        try:
+            return structure_of(definition)
+        except UnusableError as error:
+            return error
+
+    def definition(self, canonical: str) -> Json | None:
+        """The StructureDefinition of a profile as it stands; of several versions the highest, unless one is named."""
+        url, _, version = canonical.partition("|")
+        known = self._registry.profiles.get(url)
+        if known is not None and version in ("", known.get("version")):
+            return known
+        return chosen(self._stored.get(url, ()), version)
+
+    def check_of(self, canonical: str) -> Check | None:
+        """The compiled check of a profile; None for one that is not held or not usable."""
+        with self._compiling:
+            if canonical not in self._checks:
+                self._checks[canonical] = self._compiled(canonical)
+            return self._checks[canonical]
+
+    def _compiled(self, canonical: str) -> Check | None:
+        base = self.base_type(canonical)
+        if base is not None:
+            return of_type(base)
+        structure = self.structure(canonical)
+        if structure is None:
+            return None
+        try:
+            return compiled(structure, self)
+        except UnusableError as error:
+            self._structures[canonical] = error
+        except RecursionError:
+            self._structures[canonical] = UnusableError(f"The profile {canonical} is nested too deeply.")
+        return None
+
+    def why_not(self, canonical: str) -> str:
+        """Why a profile cannot be validated against."""
+        found = self._structure(canonical)
+        return str(found) if isinstance(found, UnusableError) else "it is not held on this server"
+
+    def base_type(self, canonical: str) -> str | None:
+        """The type of FHIR that a canonical names; None for a profile."""
+        name = canonical.partition("|")[0].removeprefix(TYPES)
+        return name if name in self._registry.types else None
+
+    def type_of(self, canonical: str) -> str | None:
+        """The type that a canonical is of or constrains; None for one that is not held."""
+        base = self.base_type(canonical)
+        if base is not None:
+            return base
+        definition = self.definition(canonical)
+        return None if definition is None else definition.get("type")
+
+
+def chosen(held: Iterable[Held], version: str) -> Json | None:
+    """The definition of a version, or of the highest one that is not retired; the last one stored of equal ones."""
+    found = [one for one in held if version in ("", one.content.get("version"))]
+    return max(found, key=_rank).content if found else None
+
+
+def _rank(held: Held) -> tuple[bool, list[int], str]:
+    content = held.content
+    numbers = [int(number) for number in _NUMBERS.findall(str(content.get("version") or ""))]
+    return content.get("status") != "retired", numbers, str((content.get("meta") or {}).get("lastUpdated"))

@@ -1,0 +1,35 @@
+"""The port to the definitions that are stored on this server.
+
+Spec: https://hl7.org/fhir/R4/structuredefinition.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fhir_server.validation.profile.shelf import Held
+
+STRUCTURES = "StructureDefinition"
+VALUE_SETS = "ValueSet"
+CODE_SYSTEMS = "CodeSystem"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stamp:
+    """Which version of a definition is current."""
+
+    type: str
+    id: str
+    version: int
+
+
+class Source(Protocol):
+    """Finds stored definitions by their canonical URLs (without a version)."""
+
+    async def stamps(self, resource_type: str, urls: Collection[str]) -> Sequence[Stamp]:
+        """The current versions of all definitions of a type with one of the URLs."""
+
+    async def read(self, stamps: Collection[Stamp]) -> Sequence[Held]:
+        """The definitions themselves; one that has gone meanwhile is left out."""

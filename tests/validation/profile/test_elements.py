@@ -1,0 +1,437 @@
+"""What a profile says of an element: its number, type, value, length, codes, targets and rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.validation.profile.holding import BASE, TYPES, Json, issues_of, profile, told, value_set
+
+UCUM = "http://unitsofmeasure.org"
+CODE = {"coding": [{"system": "http://c", "code": "a"}]}
+OBSERVATION: Json = {"resourceType": "Observation", "status": "final", "code": CODE}
+PATIENT: Json = {"resourceType": "Patient"}
+KG = {"value": 70, "unit": "kg", "system": UCUM, "code": "kg"}
+
+
+def rule(key: str, expression: str, severity: str = "error") -> Json:
+    return {"constraint": [{"key": key, "severity": severity, "human": "As it should be.", "expression": expression}]}
+
+
+#: type, elements of the profile, a resource that conforms, one that does not, what is told
+CASES: list[tuple[str, list[Json], Json, Json, list[tuple[str, str]]]] = [
+    (
+        "Patient",
+        [{"path": "name", "min": 1}],
+        {**PATIENT, "name": [{"family": "x"}]},
+        {**PATIENT, "active": True},
+        [("HS-PROFILE-REQUIRED", "Patient.name")],
+    ),
+    (
+        "Patient",
+        [{"path": "name", "max": "1"}],
+        {**PATIENT, "name": [{"family": "x"}]},
+        {**PATIENT, "name": [{"family": "x"}, {"family": "y"}]},
+        [("HS-PROFILE-MAX", "Patient.name")],
+    ),
+    (
+        "Patient",
+        [{"path": "active", "max": "0"}],
+        {**PATIENT, "gender": "male"},
+        {**PATIENT, "active": True},
+        [("HS-PROFILE-MAX", "Patient.active")],
+    ),
+    (
+        "Patient",
+        [{"path": "name"}, {"path": "name.family", "min": 1}],
+        {**PATIENT, "name": [{"family": "x"}, {"_family": {"extension": [{"url": "u", "valueCode": "c"}]}}]},
+        {**PATIENT, "name": [{"family": "x"}, {"text": "y"}]},
+        [("HS-PROFILE-REQUIRED", "Patient.name[1].family")],
+    ),
+    (
+        "Observation",
+        [{"path": "value[x]", "min": 1, "type": [{"code": "Quantity"}]}],
+        {**OBSERVATION, "valueQuantity": KG},
+        {**OBSERVATION, "valueString": "70 kg"},
+        [("HS-PROFILE-TYPE", "Observation.value")],
+    ),
+    (
+        "Observation",
+        [
+            {"path": "value[x]", "type": [{"code": "Quantity"}]},
+            {"path": "value[x].code", "min": 1, "type": [{"code": "code"}], "fixedCode": "kg"},
+        ],
+        {**OBSERVATION, "valueQuantity": KG},
+        {**OBSERVATION, "valueQuantity": {**KG, "code": "g"}},
+        [("HS-PROFILE-FIXED", "Observation.value.code")],
+    ),
+    (
+        "Observation",
+        [{"path": "code", "fixedCodeableConcept": CODE}],
+        OBSERVATION,
+        {**OBSERVATION, "code": {**CODE, "text": "more"}},
+        [("HS-PROFILE-FIXED", "Observation.code")],
+    ),
+    (
+        "Observation",
+        [{"path": "code", "patternCodeableConcept": CODE}],
+        {
+            **OBSERVATION,
+            "code": {"coding": [{"code": "x"}, {"system": "http://c", "code": "a", "display": "A"}], "text": "more"},
+        },
+        {**OBSERVATION, "code": {"coding": [{"system": "http://c", "code": "b"}]}},
+        [("HS-PROFILE-PATTERN", "Observation.code")],
+    ),
+    (
+        "Patient",
+        [{"path": "active", "fixedBoolean": True}],
+        {**PATIENT, "active": True},
+        {**PATIENT, "active": False},
+        [("HS-PROFILE-FIXED", "Patient.active")],
+    ),
+    (
+        "Patient",
+        [{"path": "name"}, {"path": "name.family", "maxLength": 3}],
+        {**PATIENT, "name": [{"family": "Lee"}]},
+        {**PATIENT, "name": [{"family": "Shaw"}]},
+        [("HS-PROFILE-LENGTH", "Patient.name[0].family")],
+    ),
+    (
+        "Patient",
+        [{"path": "birthDate", "minValueDate": "1900-01-01", "maxValueDate": "2020-12-31"}],
+        {**PATIENT, "birthDate": "1900-01-01"},
+        {**PATIENT, "birthDate": "1899-12-31"},
+        [("HS-PROFILE-RANGE", "Patient.birthDate")],
+    ),
+    (
+        "Observation",
+        [{"path": "value[x]", "maxValueQuantity": {"value": 100, "system": UCUM, "code": "kg"}}],
+        {**OBSERVATION, "valueQuantity": {**KG, "value": 99_000, "code": "g"}},
+        {**OBSERVATION, "valueQuantity": {**KG, "value": 101_000, "code": "g"}},
+        [("HS-PROFILE-RANGE", "Observation.value")],
+    ),
+    (
+        "Observation",
+        [{"path": "subject", "type": [{"code": "Reference", "targetProfile": [TYPES + "Patient"]}]}],
+        {**OBSERVATION, "subject": {"reference": "http://other.example/fhir/Patient/1"}},
+        {**OBSERVATION, "subject": {"reference": "Group/1"}},
+        [("HS-PROFILE-TARGET", "Observation.subject")],
+    ),
+    (
+        "Observation",
+        [{"path": "subject", "type": [{"code": "Reference", "targetProfile": [TYPES + "Patient"]}]}],
+        {**OBSERVATION, "subject": {"reference": "urn:uuid:c757873d-ec9a-4326-a141-556f43239520"}},
+        {
+            **OBSERVATION,
+            "contained": [{"resourceType": "Group", "id": "g", "type": "person", "actual": False}],
+            "subject": {"reference": "#g"},
+        },
+        [("HS-PROFILE-TARGET", "Observation.subject")],
+    ),
+    (
+        "Patient",
+        [{"path": "contact", **rule("x-1", "relationship.exists()")}],
+        {**PATIENT, "contact": [{"relationship": [{"text": "son"}], "name": {"text": "n"}}]},
+        {**PATIENT, "contact": [{"name": {"text": "n"}}]},
+        [("HS-PROFILE-INVARIANT", "Patient.contact[0]")],
+    ),
+    (
+        "Patient",
+        [{"path": "contact"}, {"path": "contact.name", **rule("x-2", "%resource.active = true")}],
+        {**PATIENT, "active": True, "contact": [{"name": {"text": "n"}}]},
+        {**PATIENT, "active": False, "contact": [{"name": {"text": "n"}}]},
+        [("HS-PROFILE-INVARIANT", "Patient.contact[0].name")],
+    ),
+    (
+        "Questionnaire",
+        [
+            {"path": "item", "type": [{"code": "BackboneElement"}]},
+            {"path": "item.text", "min": 1},
+            {"path": "item.item", "contentReference": "#Questionnaire.item"},
+        ],
+        {
+            "resourceType": "Questionnaire",
+            "status": "draft",
+            "item": [
+                {"linkId": "1", "type": "group", "text": "t", "item": [{"linkId": "2", "type": "string", "text": "t"}]}
+            ],
+        },
+        {
+            "resourceType": "Questionnaire",
+            "status": "draft",
+            "item": [
+                {
+                    "linkId": "1",
+                    "type": "group",
+                    "text": "t",
+                    "item": [
+                        {"linkId": "2", "type": "group", "text": "t", "item": [{"linkId": "3", "type": "string"}]}
+                    ],
+                }
+            ],
+        },
+        [("HS-PROFILE-REQUIRED", "Questionnaire.item[0].item[0].item[0].text")],
+    ),
+    (
+        "Bundle",
+        [
+            {"path": "entry"},
+            {"path": "entry.resource", "min": 1, "type": [{"code": "Patient"}]},
+            {"path": "entry.resource.birthDate", "min": 1},
+        ],
+        {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [{"fullUrl": "http://a/Patient/1", "resource": {**PATIENT, "birthDate": "2000"}}],
+        },
+        {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [
+                {"fullUrl": "http://a/Patient/1", "resource": {**PATIENT, "active": True}},
+                {"fullUrl": "http://a/Basic/1", "resource": {"resourceType": "Basic", "code": CODE}},
+            ],
+        },
+        [
+            ("HS-PROFILE-REQUIRED", "Bundle.entry[0].resource.birthDate"),
+            ("HS-PROFILE-TYPE", "Bundle.entry[1].resource"),
+            ("HS-PROFILE-REQUIRED", "Bundle.entry[1].resource.birthDate"),
+        ],
+    ),
+    (
+        "Patient",
+        [{"path": "birthDate"}, {"path": "birthDate.extension", "min": 1}],
+        {**PATIENT, "birthDate": "2000", "_birthDate": {"extension": [{"url": "u", "valueCode": "c"}]}},
+        {**PATIENT, "birthDate": "2000"},
+        [("HS-PROFILE-REQUIRED", "Patient.birthDate.extension")],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "elements", "right", "wrong", "expected"),
+    [pytest.param(*case, id=f"{at}-{case[4][0][0]}-{case[4][0][1]}") for at, case in enumerate(CASES)],
+)
+def test_an_element_is_held_to_what_the_profile_says(
+    type_name: str, elements: list[Json], right: Json, wrong: Json, expected: list[tuple[str, str]]
+) -> None:
+    definition = profile(type_name, *elements)
+    assert issues_of(right, definition) == []
+    found = issues_of(wrong, definition)
+    assert told(found) == expected
+    assert all(issue.severity == "error" and "expected" in issue.diagnostics for issue in found)
+
+
+def test_an_issue_names_the_profile_with_its_version_and_the_element() -> None:
+    definition = profile("Patient", {"path": "name", "min": 1}, version="2.0")
+    (issue,) = issues_of({**PATIENT, "active": True}, definition)
+    assert issue.diagnostics == f"Found no name; expected at least 1, by {BASE}p|2.0 (Patient.name)."
+    assert issue.as_json()["details"]["coding"] == [
+        {"system": "urn:healthsphere:message", "code": "HS-PROFILE-REQUIRED"},
+        {"system": f"{BASE}p", "version": "2.0", "code": "Patient.name"},
+    ]
+
+
+def test_an_invariant_names_its_key_what_was_found_and_its_words() -> None:
+    definition = profile("Patient", {"path": "contact", **rule("x-1", "relationship.exists() or name.text = 'x'")})
+    (issue,) = issues_of({**PATIENT, "contact": [{"name": {"text": "n"}}]}, definition)
+    assert issue.rule == (f"{BASE}p", "x-1")
+    assert issue.diagnostics.startswith("Found no relationship, name with 1 members; expected as As it should be (")
+
+
+def test_an_invariant_of_severity_warning_is_a_warning() -> None:
+    definition = profile("Patient", {"path": "contact", **rule("x-1", "relationship.exists()", "warning")})
+    (issue,) = issues_of({**PATIENT, "contact": [{"name": {"text": "n"}}]}, definition)
+    assert issue.severity == "warning"
+
+
+@pytest.mark.parametrize("expression", ["nonsense(", "name.unknownFunction()", "1 / 'x' = 2"])
+def test_an_invariant_that_cannot_be_evaluated_is_told_and_no_error(expression: str) -> None:
+    definition = profile("Patient", {"path": "contact", **rule("x-1", expression)})
+    (issue,) = issues_of({**PATIENT, "contact": [{"name": {"text": "n"}}]}, definition)
+    assert (issue.key, issue.severity) == ("HS-PROFILE-UNCHECKED", "information")
+    assert "x-1" in issue.diagnostics
+
+
+def test_invariants_of_the_base_type_are_not_asked_again() -> None:
+    definition = profile(
+        "Patient",
+        {
+            "path": "contact",
+            "constraint": [
+                {
+                    "key": "pat-1",
+                    "severity": "error",
+                    "human": "x",
+                    "expression": "name.exists() or telecom.exists() or address.exists() or organization.exists()",
+                },
+                {"key": "ele-1", "severity": "error", "human": "x", "expression": "false"},
+            ],
+        },
+    )
+    assert issues_of({**PATIENT, "contact": [{"name": {"text": "n"}}]}, definition) == []
+
+
+def bound(strength: str, url: str = "http://e.example/ValueSet/v") -> Json:
+    return profile("Observation", {"path": "code", "binding": {"strength": strength, "valueSet": url}})
+
+
+@pytest.mark.parametrize(
+    ("strength", "severity"), [("required", "error"), ("extensible", "warning"), ("preferred", "information")]
+)
+def test_a_binding_is_as_strict_as_it_says(strength: str, severity: str) -> None:
+    held = value_set("v", ("http://c", "b"), ("http://c", "a"))
+    assert issues_of(OBSERVATION, bound(strength), held) == []
+    (issue,) = issues_of(
+        {**OBSERVATION, "code": {"coding": [{"system": "http://c", "code": "z"}]}}, bound(strength), held
+    )
+    assert (issue.key, issue.severity, issue.expression) == ("HS-PROFILE-BINDING", severity, "Observation.code")
+    assert "http://c|z" in issue.diagnostics
+    assert "http://c|a | http://c|b" in issue.diagnostics
+
+
+def test_an_example_binding_binds_nobody() -> None:
+    other = {**OBSERVATION, "code": {"coding": [{"system": "http://c", "code": "z"}]}}
+    assert issues_of(other, bound("example"), value_set("v", ("http://c", "a"))) == []
+
+
+@pytest.mark.parametrize(("strength", "count"), [("required", 1), ("extensible", 0), ("preferred", 0)])
+def test_text_alone_is_no_code_where_one_is_required(strength: str, count: int) -> None:
+    text = {**OBSERVATION, "code": {"text": "x"}}
+    assert len(issues_of(text, bound(strength), value_set("v", ("http://c", "a")))) == count
+
+
+@pytest.mark.parametrize("url", ["http://e.example/ValueSet/unknown", "http://hl7.org/fhir/ValueSet/observation-codes"])
+def test_a_value_set_whose_codes_are_not_known_is_told_as_not_checked(url: str) -> None:
+    (issue,) = issues_of(OBSERVATION, bound("required", url))
+    assert (issue.key, issue.severity) == ("HS-PROFILE-UNCHECKED", "information")
+    assert url in issue.diagnostics
+
+
+def test_stored_value_sets_may_draw_on_others_and_on_stored_code_systems() -> None:
+    outer = value_set("v")
+    outer["compose"] = {"include": [{"valueSet": ["http://e.example/ValueSet/w"]}, {"system": "http://e.example/cs"}]}
+    system = {
+        "resourceType": "CodeSystem",
+        "id": "cs",
+        "url": "http://e.example/cs",
+        "status": "active",
+        "content": "complete",
+        "concept": [{"code": "one"}, {"code": "two"}],
+    }
+    held = (bound("required"), outer, value_set("w", ("http://c", "a")), system)
+    assert issues_of(OBSERVATION, *held) == []
+    assert (
+        issues_of({**OBSERVATION, "code": {"coding": [{"system": "http://e.example/cs", "code": "two"}]}}, *held) == []
+    )
+    (issue,) = issues_of({**OBSERVATION, "code": {"coding": [{"system": "http://c", "code": "x"}]}}, *held)
+    assert issue.key == "HS-PROFILE-BINDING"
+
+
+def test_a_maximum_value_set_binds_as_a_required_one() -> None:
+    definition = bound("preferred")
+    definition["snapshot"]["element"][1]["binding"]["extension"] = [
+        {
+            "url": "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet",
+            "valueCanonical": "http://e.example/ValueSet/most",
+        }
+    ]
+    held = (definition, value_set("v", ("http://c", "a")), value_set("most", ("http://c", "a"), ("http://c", "b")))
+    assert issues_of(OBSERVATION, *held) == []
+    other = issues_of({**OBSERVATION, "code": {"coding": [{"system": "http://c", "code": "b"}]}}, *held)
+    assert [issue.severity for issue in other] == ["information"]
+    neither = issues_of({**OBSERVATION, "code": {"coding": [{"system": "http://c", "code": "z"}]}}, *held)
+    assert sorted(issue.severity for issue in neither) == ["error", "information"]
+
+
+def test_what_the_profile_must_support_may_be_missing() -> None:
+    assert issues_of({**PATIENT, "active": True}, profile("Patient", {"path": "name", "mustSupport": True})) == []
+
+
+def test_the_type_of_a_profile_is_that_of_the_resource() -> None:
+    (issue,) = issues_of({"resourceType": "Basic", "code": CODE}, profile("Patient", {"path": "name", "min": 1}))
+    assert (issue.key, issue.expression) == ("HS-PROFILE-TYPE", "Basic")
+
+
+@pytest.mark.parametrize(("name", "count"), [("Observation", 0), ("DomainResource", 0), ("Patient", 1)])
+def test_a_type_of_the_specification_is_a_profile_too(name: str, count: int) -> None:
+    found = issues_of(OBSERVATION, asked=[TYPES + name])
+    assert [issue.key for issue in found] == ["HS-PROFILE-TYPE"] * count
+
+
+def test_a_datatype_is_held_to_the_profile_that_the_element_names() -> None:
+    part = profile("Quantity", {"path": "unit", "min": 1}, name="unit")
+    whole = profile("Observation", {"path": "value[x]", "type": [{"code": "Quantity", "profile": [part["url"]]}]})
+    assert issues_of({**OBSERVATION, "valueQuantity": KG}, whole, part) == []
+    (issue,) = issues_of({**OBSERVATION, "valueQuantity": {"value": 1}}, whole, part)
+    assert (issue.expression, issue.rule) == ("Observation.value.unit", (f"{BASE}unit", "Quantity.unit"))
+    (unknown,) = issues_of({**OBSERVATION, "valueQuantity": KG}, whole)
+    assert (unknown.key, unknown.severity) == ("HS-PROFILE-UNCHECKED", "information")
+    assert part["url"] in unknown.diagnostics
+
+
+def test_of_several_profiles_of_a_type_one_is_enough() -> None:
+    unit = profile("Quantity", {"path": "unit", "min": 1}, name="unit")
+    code = profile("Quantity", {"path": "code", "min": 1}, name="code")
+    types = [{"code": "Quantity", "profile": [unit["url"], code["url"]]}]
+    whole = profile("Observation", {"path": "value[x]", "type": types})
+    assert issues_of({**OBSERVATION, "valueQuantity": {"value": 1, "unit": "x"}}, whole, unit, code) == []
+    (issue,) = issues_of({**OBSERVATION, "valueQuantity": {"value": 1}}, whole, unit, code)
+    assert issue.key == "HS-PROFILE-TYPE"
+
+
+def test_a_target_profile_that_is_not_held_may_be_of_any_type() -> None:
+    types = [{"code": "Reference", "targetProfile": ["http://e.example/unknown"]}]
+    assert (
+        issues_of(
+            {**OBSERVATION, "subject": {"reference": "Group/1"}},
+            profile("Observation", {"path": "subject", "type": types}),
+        )
+        == []
+    )
+
+
+def test_a_target_profile_that_is_held_says_its_type() -> None:
+    target = profile("Patient", {"path": "name", "min": 1}, name="target")
+    types = [{"code": "Reference", "targetProfile": [target["url"]]}]
+    whole = profile("Observation", {"path": "subject", "type": types})
+    assert issues_of({**OBSERVATION, "subject": {"reference": "Patient/1"}}, whole, target) == []
+    (issue,) = issues_of({**OBSERVATION, "subject": {"reference": "Group/1"}}, whole, target)
+    assert issue.key == "HS-PROFILE-TARGET"
+
+
+def test_conforms_to_in_an_invariant_asks_other_profiles() -> None:
+    other = profile("Patient", {"path": "name", "min": 1}, name="other")
+    whole = profile("Patient", {"path": "id", **rule("x-1", f"%resource.conformsTo('{other['url']}')")})
+    resource: Json = {**PATIENT, "id": "a"}
+    assert issues_of({**resource, "name": [{"family": "x"}]}, whole, other) == []
+    assert [issue.rule for issue in issues_of(resource, whole, other)] == [(f"{BASE}p", "x-1")]
+
+
+def test_member_of_in_an_invariant_asks_stored_value_sets() -> None:
+    whole = profile("Observation", {"path": "code", **rule("x-1", "memberOf('http://e.example/ValueSet/v')")})
+    assert issues_of(OBSERVATION, whole, value_set("v", ("http://c", "a"))) == []
+    assert [issue.rule for issue in issues_of(OBSERVATION, whole, value_set("v", ("http://c", "b")))] == [
+        (f"{BASE}p", "x-1")
+    ]
+
+
+def test_an_invariant_that_asks_for_its_own_profile_ends() -> None:
+    whole = profile(
+        "Patient", {"path": "name", "min": 1}, {"path": "active", **rule("x-1", f"%resource.conformsTo('{BASE}p')")}
+    )
+    (issue,) = issues_of({**PATIENT, "active": True}, whole)
+    assert issue.key == "HS-PROFILE-REQUIRED"
+    assert issues_of({**PATIENT, "active": True, "name": [{"family": "x"}]}, whole) == []
+
+
+def test_a_profile_that_asks_for_itself_ends() -> None:
+    whole = profile(
+        "Patient",
+        {"path": "contained", "type": [{"code": "Patient", "profile": [f"{BASE}p"]}]},
+        {"path": "name", "min": 1},
+    )
+    inner: Any = {"resourceType": "Patient", "id": "i", "link": [{"other": {"reference": "#"}, "type": "seealso"}]}
+    resource = {**PATIENT, "contained": [inner], "link": [{"other": {"reference": "#i"}, "type": "seealso"}]}
+    assert ("HS-PROFILE-REQUIRED", "Patient.contained[0].name") in told(issues_of(resource, whole))

@@ -1,0 +1,159 @@
+"""What is compiled is kept until a definition changes; versions are chosen; what cannot be used is told by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from fhir_server.model.errors import InvalidError, Issue
+from fhir_server.search.ucum import canonical
+from fhir_server.validation.profile import ProfileValidator
+from profiles.registry import registry
+from profiles.terminology import terminology
+from tests.validation.profile.holding import BASE, TYPES, Json, Memory, profile, value_set
+
+PATIENT: Json = {"resourceType": "Patient", "active": True}
+OBSERVATION: Json = {
+    "resourceType": "Observation",
+    "status": "final",
+    "code": {"coding": [{"system": "http://c", "code": "a"}]},
+}
+
+
+def made(memory: Memory) -> ProfileValidator:
+    return ProfileValidator(registry(), terminology(), canonical, memory)
+
+
+def ask(validator: ProfileValidator, resource: Json, *asked: str) -> Sequence[Issue]:
+    return asyncio.run(validator.issues_of(resource, asked))
+
+
+def test_a_second_validation_asks_only_whether_something_has_changed() -> None:
+    memory = Memory([profile("Patient", {"path": "name", "min": 1})])
+    validator = made(memory)
+    ask(validator, PATIENT, f"{BASE}p")
+    assert "read 1" in memory.asked
+    shelf = validator._shelf
+    memory.asked.clear()
+    ask(validator, PATIENT, f"{BASE}p")
+    assert memory.asked == ["stamps StructureDefinition"]
+    assert validator._shelf is shelf
+
+
+def test_a_changed_definition_is_in_force_at_once() -> None:
+    memory = Memory([profile("Patient", {"path": "name", "min": 1})])
+    validator = made(memory)
+    assert len(ask(validator, PATIENT, f"{BASE}p")) == 1
+    memory.put(profile("Patient", {"path": "name", "min": 0}))
+    assert ask(validator, PATIENT, f"{BASE}p") == []
+    memory.rows.clear()
+    with pytest.raises(InvalidError, match="not held"):
+        ask(validator, PATIENT, f"{BASE}p")
+
+
+def test_a_changed_definition_of_what_a_profile_needs_is_in_force_at_once() -> None:
+    inner = profile("HumanName", {"path": "family", "min": 1}, name="inner")
+    types = [{"code": "HumanName", "profile": [inner["url"]]}]
+    bound = {"binding": {"strength": "required", "valueSet": "http://e.example/ValueSet/v"}}
+    memory = Memory(
+        [
+            profile("Patient", {"path": "name", "type": types}, {"path": "maritalStatus", **bound}),
+            inner,
+            value_set("v", ("http://c", "a")),
+        ]
+    )
+    validator = made(memory)
+    resource = {**PATIENT, "name": [{"text": "x"}], "maritalStatus": {"coding": [{"system": "http://c", "code": "b"}]}}
+    assert len(ask(validator, resource, f"{BASE}p")) == 2
+    memory.put(profile("HumanName", name="inner"))
+    assert len(ask(validator, resource, f"{BASE}p")) == 1
+    memory.put(value_set("v", ("http://c", "b")))
+    assert ask(validator, resource, f"{BASE}p") == []
+
+
+def test_a_profile_that_comes_later_is_found() -> None:
+    memory = Memory()
+    validator = made(memory)
+    resource = {**PATIENT, "meta": {"profile": [f"{BASE}p"]}}
+    (issue,) = ask(validator, resource)
+    assert (issue.key, issue.severity, issue.expression) == ("HS-PROFILE-UNKNOWN", "warning", "Patient.meta.profile[0]")
+    memory.put(profile("Patient", {"path": "name", "min": 1}))
+    assert [issue.key for issue in ask(validator, resource)] == ["HS-PROFILE-REQUIRED"]
+
+
+def test_of_several_versions_the_highest_is_meant_unless_one_is_named() -> None:
+    versions = {"one": "1.2.0", "ten": "1.10.0", "old": "2.0.0"}
+    memory = Memory()
+    for at, (name, version) in enumerate(versions.items()):
+        definition = profile("Patient", {"path": "name", "min": at + 1}, name=name, version=version)
+        memory.put({**definition, "url": f"{BASE}p", "status": "retired" if name == "old" else "active"})
+    validator = made(memory)
+    for wanted, least in (("", 2), ("|1.2.0", 1), ("|1.10.0", 2), ("|2.0.0", 3)):
+        (issue,) = ask(validator, PATIENT, f"{BASE}p{wanted}")
+        assert f"at least {least}" in issue.diagnostics
+    with pytest.raises(InvalidError):
+        ask(validator, PATIENT, f"{BASE}p|9")
+
+
+def test_a_profile_without_a_snapshot_is_refused_by_name_and_told_where_it_is_claimed() -> None:
+    definition = profile("Patient")
+    definition["differential"] = definition.pop("snapshot")
+    validator = made(Memory([definition]))
+    with pytest.raises(InvalidError, match="snapshot") as refused:
+        ask(validator, PATIENT, f"{BASE}p")
+    assert refused.value.issues[0].key == "HS-OP-PROFILE"
+    (issue,) = ask(validator, {**PATIENT, "meta": {"profile": [f"{BASE}p"]}})
+    assert issue.key == "HS-PROFILE-UNKNOWN"
+    assert "snapshot" in issue.diagnostics
+
+
+def test_a_profile_with_an_element_that_its_type_has_not_is_refused() -> None:
+    with pytest.raises(InvalidError, match=r"Patient\.nmae"):
+        ask(made(Memory([profile("Patient", {"path": "nmae", "min": 1})])), PATIENT, f"{BASE}p")
+
+
+def test_a_profile_of_endless_depth_is_refused() -> None:
+    paths = ["extension" + ".extension" * depth for depth in range(600)]
+    definition = profile("Patient", *({"path": path} for path in paths), {"path": f"{paths[-1]}.url", "min": 2})
+    with pytest.raises(InvalidError, match="deep"):
+        ask(made(Memory([definition])), PATIENT, f"{BASE}p")
+
+
+def test_profiles_of_the_specification_ask_nothing_of_the_store() -> None:
+    memory = Memory()
+    ask(made(memory), OBSERVATION, f"{TYPES}vitalsigns", f"{TYPES}vitalsigns|4.0.1", f"{TYPES}Observation")
+    assert memory.asked == []
+
+
+def test_what_each_resource_of_a_bundle_claims_is_looked_at() -> None:
+    claimed = {**PATIENT, "id": "a", "meta": {"profile": [f"{BASE}p"]}}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [
+            {"fullUrl": "http://a/Patient/a", "resource": claimed},
+            {"fullUrl": "http://a/Patient/b", "resource": {**claimed, "name": [{"family": "x"}]}},
+            {"fullUrl": "http://a/Patient/c", "resource": {**PATIENT, "contained": [claimed]}},
+        ],
+    }
+    found = ask(made(Memory([profile("Patient", {"path": "name", "min": 1})])), bundle)
+    assert [issue.expression for issue in found] == [
+        "Bundle.entry[0].resource.name",
+        "Bundle.entry[2].resource.contained[0].name",
+    ]
+
+
+def test_a_resource_that_is_claimed_and_asked_for_is_told_once() -> None:
+    resource = {**PATIENT, "meta": {"profile": [f"{BASE}p"]}}
+    assert len(ask(made(Memory([profile("Patient", {"path": "name", "min": 1})])), resource, f"{BASE}p")) == 1
+
+
+def test_the_shelf_is_put_up_anew_when_it_has_become_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhir_server.validation.profile.validator.MAX_URLS", 2)
+    memory = Memory([profile("Patient", {"path": "name", "min": 1}, name=name) for name in "abcd"])
+    validator = made(memory)
+    for name in "abcda":
+        assert len(ask(validator, PATIENT, f"{BASE}{name}")) == 1
+        assert len(validator._urls["StructureDefinition"]) <= 2
