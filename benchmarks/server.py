@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -30,11 +31,13 @@ def free_port() -> int:
 class Server:
     """A running `healthsphere serve --auth off`; use it as a context manager."""
 
-    def __init__(self, data_dir: Path, *, workers: int = 1) -> None:
+    def __init__(self, data_dir: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are further ones, without the prefix of their variables."""
         self.data_dir = data_dir
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}/fhir"
         self._workers = workers
+        self._settings = {f"HEALTHSPHERE_{name}": value for name, value in (settings or {}).items()}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
@@ -61,6 +64,7 @@ class Server:
         command = [*tied, sys.executable, "-m", "fhir_server.cli", "serve", "--auth", "off", "--port", str(self.port)]
         command += ["--workers", str(self._workers), "--data-dir", str(self.data_dir)]
         environment = {k: v for k, v in os.environ.items() if k != "MONGODB_URI" and not k.startswith("HEALTHSPHERE_")}
+        environment |= self._settings
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
@@ -99,6 +103,19 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+    def processor_s(self) -> float:
+        """The processor time that the server and its mongod have used so far, in seconds."""
+        assert self._process is not None
+        ticks = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended meanwhile
+            if int(fields[2]) == self._process.pid:  # the process group
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def mongodb_uri(self) -> str:
         """The address of its embedded mongod, with the key of its data folder."""

@@ -1,9 +1,10 @@
-"""The command line `healthsphere`: serve, load, examples, reindex, config, version."""
+"""The command line `healthsphere`: serve, load, examples, reindex, audit, config, version."""
 
 from __future__ import annotations
 
 import typer
 
+from fhir_server.cli.audit import audit
 from fhir_server.cli.config import config
 from fhir_server.cli.examples import examples
 from fhir_server.cli.load import load
@@ -20,3 +21,4 @@ app = typer.Typer(
 )
 for command in (serve, load, examples, reindex, config, version):
     app.command()(command)
+app.add_typer(audit)

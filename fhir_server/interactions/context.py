@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from fhir_server.interactions.registration import Handler, Interaction, Operation
@@ -13,6 +14,8 @@ from fhir_server.repository.search import Searcher
 from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
 from profiles.registry import Registry
+
+CaughtUp = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Context:
     server without that, for operations that say so (`Operation.elevated`), None where nothing is limited.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
-    exceptions.
+    exceptions. `caught_up` returns when all that was done until now can be found as AuditEvents.
     """
 
     registry: Registry
@@ -46,6 +49,7 @@ class Context:
     dispatch: Handler
     definitions: Definitions
     jobs: Jobs
+    caught_up: CaughtUp | None = None
     caller: Caller = NOBODY
     unguarded: Context | None = None
 

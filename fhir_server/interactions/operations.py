@@ -7,6 +7,7 @@ Spec: https://hl7.org/fhir/R4/operations.html
 
 from __future__ import annotations
 
+from fhir_server.interactions.access_ledger import access_ledger
 from fhir_server.interactions.convert import convert
 from fhir_server.interactions.diff import diff
 from fhir_server.interactions.docref import docref
@@ -53,5 +54,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("unmerge", f"{OWN}:unmerge", unmerge, types=("Patient",), type=True, affects_state=True, elevated=True),
     Operation("purge", f"{OWN}:purge", purge, types=("Patient",), instance=True, affects_state=True, elevated=True),
     Operation("expunge", f"{OWN}:expunge", expunge, type=True, instance=True, affects_state=True, elevated=True),
+    Operation("access-ledger", f"{OWN}:access-ledger", access_ledger, types=("Patient",), instance=True),
     Operation("purge-status", f"{OWN}:purge-status", purge_status, system=True, elevated=True),
 )

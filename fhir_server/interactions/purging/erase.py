@@ -18,6 +18,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.purging.victims import PORTION, Victims, rows_of
 from fhir_server.model import codec
 from fhir_server.model.errors import FhirError
+from fhir_server.repository.records import TRAIL
 from fhir_server.storage.document import HISTORY
 
 Json = dict[str, Any]
@@ -84,6 +85,8 @@ async def remove(context: Context, victims: Victims, report: Report) -> None:
 async def redact(context: Context, victims: Victims, report: Report) -> None:
     """Take the references to victims out of all other current resources, each as a new version."""
     for name in await context.repository.store.collections():
+        if name == TRAIL:
+            continue  # who saw what stays until its retention ends; it names the patient by the id alone
         async for row in rows_of(context.repository.store, name):
             body = row.get("r")
             if body is None or victims.has(name, row["_id"]) or not any(victims.named_in(body)):
@@ -116,6 +119,8 @@ async def left(context: Context, victims: Victims) -> Counter[str]:
     found: Counter[str] = Counter()
     store = context.repository.store
     for name in await store.collections():
+        if name == TRAIL:
+            continue
         async for row in rows_of(store, name):
             if victims.has(name, row["_id"]) or any(victims.named_in(row.get("r") or b"")):
                 found[name] += 1
