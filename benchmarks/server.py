@@ -104,6 +104,19 @@ class Server:
         self._process.wait()
         self._process = None
 
+    def processor_s(self) -> float:
+        """The processor time that the server and its mongod have used so far, in seconds."""
+        assert self._process is not None
+        ticks = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended meanwhile
+            if int(fields[2]) == self._process.pid:  # the process group
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def mongodb_uri(self) -> str:
         """The address of its embedded mongod, as the server has it, with the key of its data folder.
 

@@ -18,6 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fhir_server.access.compiled import Compiler
 from fhir_server.access.entrance import Entrance
 from fhir_server.access.gate import Gate
+from fhir_server.audit.chain import Link
+from fhir_server.audit.doors import Doors
+from fhir_server.audit.keys import load_or_create_keys, seal_keys
+from fhir_server.audit.materialize import Materializer
+from fhir_server.audit.resource import Maker
+from fhir_server.audit.trail import Trail, read_witness
+from fhir_server.audit.verify import Report, links, verify
 from fhir_server.entry import Entry
 from fhir_server.http.docs import description_pages
 from fhir_server.http.fhir import FhirApplication
@@ -45,6 +52,7 @@ from fhir_server.search.ucum import canonical
 from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings
 from fhir_server.storage.database import connect
+from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
 from fhir_server.validation import Validator
 from fhir_server.validation.profile import ProfileValidator
@@ -57,6 +65,8 @@ MOUNT = "/fhir"
 
 #: Discovery lies below the FHIR base, and is the sign-in side's.
 WELL_KNOWN = f"{MOUNT}/.well-known/"
+#: Names the head of the audit trail, in the data folder.
+WITNESS = "audit-head"
 
 #: What a web page of another origin may read of an answer.
 EXPOSED_HEADERS = (
@@ -102,6 +112,20 @@ def indexer_of(settings: Settings, definitions: Registry) -> Indexer:
     return Indexer(definitions, terminology(), settings.base_url)
 
 
+def audit_keys_of(settings: Settings) -> tuple[bytes, ...]:
+    """The keys that seal the trail, the first of which seals: derived from the file, or none where there is none."""
+    return seal_keys(load_or_create_keys(settings.audit_key_file)) if settings.audit == "on" else ()
+
+
+def trail_of(settings: Settings, store: Store, indexer: Indexer) -> tuple[Trail | None, Materializer | None]:
+    """The audit trail, and what makes AuditEvents of it; nothing where it is switched off."""
+    if settings.audit == "off":
+        return None, None
+    key = audit_keys_of(settings)[0]
+    trail = Trail(store.batches, settings.base_url, key=key, witness=settings.data_dir / WITNESS)
+    return trail, Materializer(store, indexer, trail, days=settings.audit_days, key=key)
+
+
 def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> None:
     """Make the index entries of stored resources again (`healthsphere reindex`); all types when none is named."""
 
@@ -128,6 +152,44 @@ class Unheard:
 
     async def happened(self, happening: Happening) -> None:
         return None
+
+
+def verify_audit(settings: Settings, *, resources: bool) -> Report:
+    """Walk the audit trail (`healthsphere audit verify`), and compare the AuditEvents with it."""
+
+    async def run() -> Report:
+        known = definitions_of(settings)
+        store, close = store_of(settings, known)
+        known_keys = load_or_create_keys(settings.audit_key_file) if settings.audit_key_file.exists() else ()
+        trail = Trail(store.batches, settings.base_url)
+        ledger = Materializer(store, indexer_of(settings, known), trail)
+
+        def versions_of(link: Link) -> list[Version]:
+            return list(ledger.versions_of(link))
+
+        try:
+            witness = read_witness(settings.data_dir / WITNESS)
+            return await verify(store, seal_keys(known_keys), witness, versions_of if resources else None)
+        finally:
+            await close()
+
+    return asyncio.run(run())
+
+
+def export_audit(settings: Settings, start: int, write: Callable[[bytes], object]) -> None:
+    """Hand the AuditEvents of the chain to `write`, one by one (`healthsphere audit export`)."""
+
+    async def run() -> None:
+        store, close = store_of(settings, definitions_of(settings))
+        maker = Maker()
+        try:
+            async for link in links(store.batches, start - 1):
+                for made in maker.made_of(link):
+                    write(made.body)
+        finally:
+            await close()
+
+    asyncio.run(run())
 
 
 class Front:
@@ -163,6 +225,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     definitions = Definitions(store, known, indexer)
     containing = Containing(store.rows(CONTAINING))
     jobs = Jobs(store.rows, lease_s=settings.job_lease_s, kept_days=settings.job_days)
+    trail, ledger = trail_of(settings, store, indexer)
     enforced = settings.referential_integrity == "refuse"
     repository = Repository(
         store,
@@ -203,6 +266,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         definitions=definitions,
         jobs=jobs,
         profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
+        caught_up=ledger.caught_up if ledger is not None else None,
     )
     for kind, work in WORKS.items():
         jobs.register(kind, partial(work, context))
@@ -210,7 +274,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     entrance = Entrance(store, compiler, indexer, settings.base_url)
     entry: Entry | None = None
     if gate is None and settings.auth == "on":
-        gate = entry = Entry(settings, store, known, context, entrance, Unheard())
+        gate = entry = Entry(
+            settings, store, known, context, entrance, Doors(trail) if trail is not None else Unheard()
+        )
         context = replace(context, break_glass=entry.break_glass)
     fhir = FhirApplication(
         context,
@@ -226,6 +292,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         gzip_min_bytes=settings.gzip_min_bytes,
         gate=gate,
         entrance=entrance,
+        trail=trail,
     )
 
     @asynccontextmanager
@@ -239,6 +306,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
             asyncio.create_task(definitions.watch(), name="search parameters"),
             asyncio.create_task(containing.watch(), name="containing types"),
         ]
+        if trail is not None and ledger is not None:
+            await trail.start()
+            await ledger.start()
         await jobs.open()
         if entry is not None:
             await entry.open()
@@ -249,6 +319,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        if trail is not None and ledger is not None:
+            await trail.close()
+            await ledger.close()
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)

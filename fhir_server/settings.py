@@ -61,6 +61,17 @@ class Settings(BaseSettings):
     client_registration_token: SecretStr | None = Field(
         None, min_length=20, description="Initial access token with which apps register themselves."
     )
+    audit: Literal["on", "off"] = Field(
+        "on", description="Whether requests are put on the audit trail. `off` is possible on a loopback address only."
+    )
+    audit_days: int = Field(
+        2555, ge=0, le=36_500, description="Days that the audit trail is kept; 0 keeps it for ever."
+    )
+    audit_key_file: Path = Field(
+        Path(),
+        description="File with the keys that seal the audit trail, one a line, made at the first start; the first one "
+        "seals. Empty: `audit-key` in the data folder.",
+    )
     data_dir: Path = Field(Path("data"), description="Folder of the server's own data: embedded MongoDB, token, logs.")
     mongodb_uri: SecretStr | None = Field(
         None,
@@ -223,6 +234,11 @@ class Settings(BaseSettings):
                 f"auth=off is possible on a loopback address only, and host is {self.host}: "
                 "anybody on the network could read and change every record"
             )
+        if self.audit == "off" and not is_loopback(self.host):
+            raise ValueError(
+                f"audit=off is possible on a loopback address only, and host is {self.host}: "
+                "nobody could tell who saw what"
+            )
         if self.default_page_size > self.max_page_size:
             raise ValueError(
                 f"default_page_size ({self.default_page_size}) is above max_page_size ({self.max_page_size})"
@@ -240,6 +256,11 @@ class Settings(BaseSettings):
             derived["data_dir"] / "vault-key"  # type: ignore[operator]
             if self.vault_key_file == Path()
             else self.vault_key_file.expanduser().absolute()
+        )
+        derived["audit_key_file"] = (
+            derived["data_dir"] / "audit-key"  # type: ignore[operator]
+            if self.audit_key_file == Path()
+            else self.audit_key_file.expanduser().absolute()
         )
         for name, value in derived.items():
             object.__setattr__(self, name, value)  # the model is frozen for everybody else

@@ -204,6 +204,7 @@ def make_server(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> I
             settings = Settings(
                 **{
                     "auth": "off",
+                    "audit": "off",
                     "base_url": BASE_URL,
                     "data_dir": tmp_path_factory.mktemp("data"),
                     "mongodb_uri": SecretStr(mongodb_uri),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from fhir_server.model.access import Caller
@@ -16,3 +17,6 @@ class Gate(Protocol):
         Raises:
             UnauthorizedError: 401; there is no token, or none that is good.
         """
+
+    def noticed(self, types: Iterable[str], subject: str) -> None:
+        """Somebody wrote resources of these types, of which access policies may be made."""

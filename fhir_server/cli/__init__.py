@@ -1,9 +1,10 @@
-"""The command line `healthsphere`: serve, load, examples, reindex, client, token, keys, user, config, version."""
+"""The command line `healthsphere`: serve, load, examples, reindex, client, token, keys, user, audit, and so on."""
 
 from __future__ import annotations
 
 import typer
 
+from fhir_server.cli.audit import audit
 from fhir_server.cli.client import client
 from fhir_server.cli.config import config
 from fhir_server.cli.examples import examples
@@ -24,5 +25,5 @@ app = typer.Typer(
 )
 for command in (serve, load, examples, reindex, token, config, version):
     app.command()(command)
-for group in (client, keys, user):
+for group in (client, keys, user, audit):
     app.add_typer(group)

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from fhir_server.audit.keys import load_or_create_keys
 from fhir_server.cli.companion import Companion
 from fhir_server.cli.database import started_database
 from fhir_server.cli.say import err, plain_faults, say_error, say_warning, settings_of
@@ -74,6 +75,8 @@ def _serve(settings: Settings, examples: int) -> int:
     prepare_folder(settings.data_dir)
     if settings.auth == "on":
         load_or_create(settings.access_token_file)
+    if settings.audit == "on":
+        load_or_create_keys(settings.audit_key_file)
     with listener, started_database(settings) as (ready, embedded):
         os.environ.update(ready.as_environment())
         if settings.workers > 1:

@@ -21,7 +21,9 @@ from starlette.types import Receive, Scope, Send
 
 from fhir_server.access.entrance import Entrance
 from fhir_server.access.gate import Gate
+from fhir_server.audit.trail import Trail
 from fhir_server.formats.convert import Converter
+from fhir_server.http.audited import audited
 from fhir_server.http.body import ClientGoneError, body_of
 from fhir_server.http.content import (
     Peeked,
@@ -75,6 +77,7 @@ class FhirApplication:
         gzip_min_bytes: int,
         gate: Gate | None,
         entrance: Entrance,
+        trail: Trail | None = None,
     ) -> None:
         self._context = context
         self._base_url = base_url
@@ -84,6 +87,7 @@ class FhirApplication:
         self._gzip_min_bytes = gzip_min_bytes
         self._gate = gate
         self._entrance = entrance
+        self._trail = trail
         self._converter = Converter(context.registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +134,7 @@ class FhirApplication:
         request_id: str,
     ) -> tuple[Answer, Presentation]:
         """The answer, in JSON, and how it is to be shown; errors have become outcomes."""
-        how = PLAIN
+        how, request, context = PLAIN, None, self._context
         try:
             query = scope["query_string"].decode("latin-1")
             self._limits.require(len(raw_path(scope)) + len(query), scope["headers"], self._running)
@@ -142,6 +146,8 @@ class FhirApplication:
                 headers=headers,
                 base_url=self._base_url,
             )
+            if self._trail is not None and self._trail.full:
+                await self._trail.admit()
             accept = headers.get("accept", "")
             says_how = "_" in query and ("_format" in query or "_pretty" in query)
             if says_how or accept not in PLAIN_ACCEPTS:
@@ -153,7 +159,6 @@ class FhirApplication:
                         raise  # a Binary is fetched as whatever it is
             if gives_content(method, path):
                 request.preferred = preferred(accept)
-            context = self._context
             if self._gate is not None and path != ("metadata",):
                 context = self._entered(await self._gate.caller_of(headers.get("authorization")))
             if carries_content(method, path):
@@ -174,14 +179,23 @@ class FhirApplication:
                     request.content_type = FHIR_JSON
                 elif request.content_type == FORM and (b"_format" in request.body or b"_pretty" in request.body):
                     how = presentation_of(accept, request.parameters, lists_resources(method, path))
-            return await context.dispatch(context, request), how
+            answer = await context.dispatch(context, request)
+            if self._gate is not None and (written := types_written(answer)):
+                self._gate.noticed(written, context.caller.identity.subject)
         except FhirError as error:
-            return Answer(error.status, codec.encode(error.outcome()), dict(error.headers)), how
+            answer = Answer(error.status, codec.encode(error.outcome()), dict(error.headers))
         except (ClientGoneError, asyncio.CancelledError):
             raise
         except Exception:
             log.exception("internal error", method=method, route=shape_of(path), request_id=request_id)
-            return internal_error(request_id), how
+            answer = internal_error(request_id)
+        if self._trail is not None and request is not None:
+            try:
+                address = address_of(scope)
+                await audited(self._trail, request, answer, context.caller, address=address, request_id=request_id)
+            except FhirError as error:  # it was carried out, and cannot be accounted for yet
+                answer = Answer(error.status, codec.encode(error.outcome()), dict(error.headers))
+        return answer, how
 
     def _entered(self, caller: Caller) -> Context:
         """The server as somebody sees it."""
@@ -247,10 +261,22 @@ class FhirApplication:
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" or body is None else body})
 
 
+def types_written(answer: Answer) -> set[str]:
+    """The types of the resources that a request has made versions of."""
+    parts = (answer, *(inner for _, inner in answer.entries))
+    return {made.reference.partition("/")[0] for part in parts for made in part.touched}
+
+
 def raw_path(scope: Scope) -> str:
     """The path as it was sent, so that an encoded slash inside an id stays inside it."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     return raw.partition(b"?")[0].decode("latin-1")
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request came from, without the port."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def internal_error(request_id: str) -> Answer:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fhir_server.interactions.subset import subset
 from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError, Issue, outcome_of
-from fhir_server.model.exchange import Answer, Request
+from fhir_server.model.exchange import Answer, Request, Touched
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.document import Version
 
@@ -43,7 +43,7 @@ def about(status: int, body: bytes | None, version: Version) -> Answer:
 
 
 def location_of(version: Version, base_url: str) -> str:
-    return f"{base_url}/{version.type}/{version.id}/_history/{version.version}"
+    return f"{base_url}/{named(version)}"
 
 
 def written(request: Request, committed: Committed, done: str) -> Answer:
@@ -59,7 +59,24 @@ def written(request: Request, committed: Committed, done: str) -> Answer:
             body = version.body
     answer = about(201 if committed.created else 200, body, version)
     answer.headers["Location"] = location_of(version, request.base_url)
+    answer.touched = touched_by([committed])
     return answer
+
+
+def touched_by(outcomes: Iterable[Committed]) -> tuple[Touched, ...]:
+    """The versions that changes have made, for the audit trail."""
+    return tuple(
+        Touched(
+            named(outcome.version), outcome.version.body, outcome.before.body if outcome.before is not None else None
+        )
+        for outcome in outcomes
+        if outcome.changed
+    )
+
+
+def named(version: Version) -> str:
+    """A reference to a version, relative to the base."""
+    return f"{version.type}/{version.id}/_history/{version.version}"
 
 
 def informational(text: str, warnings: Iterable[Issue] = ()) -> bytes:

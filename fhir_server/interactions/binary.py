@@ -18,6 +18,7 @@ from fhir_server.interactions.answers import about, selected, written
 from fhir_server.interactions.conditional import conditional_create
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.preconditions import etag_version, if_match
+from fhir_server.interactions.provenance import commit, source_in
 from fhir_server.model import codec
 from fhir_server.model.clock import moment_of_http_date, new_id
 from fhir_server.model.errors import RangeNotSatisfiableError, TooLargeError
@@ -48,17 +49,18 @@ async def create_content(context: Context, request: Request) -> Answer:
     blobs = context.repository.store.blobs
     if criteria is None:
         async with kept(blobs, blob):
-            committed = await context.repository.commit(change)
+            committed = await commit(context, request, change)
     else:
-        committed = await conditionally_created(context, change, criteria)
+        committed = await conditionally_created(context, request, change, criteria)
     return written(request, committed, "was created" if committed.created else "exists already; nothing was created")
 
 
-async def conditionally_created(context: Context, change: Change, criteria: str) -> Committed:
+async def conditionally_created(context: Context, request: Request, change: Change, criteria: str) -> Committed:
     """A conditional create; the content that was sent goes where a match exists."""
     blobs = context.repository.store.blobs
     try:
-        committed = await conditional_create(context, change, criteria)
+        source = await source_in(context, request)
+        committed = await conditional_create(context, change, criteria, source)
     except BaseException:
         if change.blob is not None:
             await blobs.discard(change.blob)
@@ -82,7 +84,7 @@ async def update_content(context: Context, request: Request) -> Answer:
         blob=blob,
     )
     async with kept(context.repository.store.blobs, blob):
-        committed = await context.repository.commit(change)
+        committed = await commit(context, request, change)
     return written(request, committed, "was created" if committed.created else "was updated")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.provenance import Source
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import ConflictError, InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import decoded
@@ -85,12 +86,14 @@ async def only_match(context: Context, resource_type: str, criteria: str) -> Ver
     return matches[0] if matches else None
 
 
-async def conditional_create(context: Context, change: Change, criteria: str) -> Committed:
+async def conditional_create(
+    context: Context, change: Change, criteria: str, source: Source | None = None
+) -> Committed:
     """Create unless one match exists; a match is left as it is."""
     criteria = criteria.rpartition("?")[2]
     found = await only_match(context, change.type, criteria)
     if found is not None:
-        return Committed(found, created=False)
+        return Committed(found, created=False, changed=False)
     checked = context.repository.check(change)
     keys = lock_keys(change.type, criteria)
     await context.repository.store.ensure(change.type)
@@ -99,15 +102,23 @@ async def conditional_create(context: Context, change: Change, criteria: str) ->
         await unit.lock(keys)
         found = await only_match(context.within(unit), change.type, criteria)
         if found is not None:
-            return Committed(found, created=False)
-        return await context.repository.commit_one_within(unit, checked)
+            return Committed(found, created=False, changed=False)
+        outcome = await context.repository.commit_one_within(unit, checked)
+        if source is not None:
+            await source.attach(context, unit, [outcome])
+        return outcome
 
     async with process_locks(keys):
         return await context.repository.store.transact(work)
 
 
 async def conditional_update(
-    context: Context, resource_type: str, resource: dict[str, Any], criteria: str, if_match: int | None
+    context: Context,
+    resource_type: str,
+    resource: dict[str, Any],
+    criteria: str,
+    if_match: int | None,
+    source: Source | None = None,
 ) -> Committed:
     """Update the one match; create where nothing matches."""
     keys = lock_keys(resource_type, criteria)
@@ -118,7 +129,10 @@ async def conditional_update(
         inner = context.within(unit)
         found = await only_match(inner, resource_type, criteria)
         change = await change_of(inner, resource_type, resource, found, if_match)
-        return await context.repository.commit_one_within(unit, context.repository.check(change))
+        outcome = await context.repository.commit_one_within(unit, context.repository.check(change))
+        if source is not None:
+            await source.attach(context, unit, [outcome])
+        return outcome
 
     async with process_locks(keys):
         return await context.repository.store.transact(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from fhir_server.interactions.registration import Handler, Interaction, Operation
@@ -15,6 +16,8 @@ from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
 from fhir_server.validation.profile import ProfileValidator
 from profiles.registry import Registry
+
+CaughtUp = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Context:
     opens records in emergencies; None where no access control is.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
-    exceptions.
+    exceptions. `caught_up` returns when all that was done until now can be found as AuditEvents.
     """
 
     registry: Registry
@@ -50,6 +53,7 @@ class Context:
     definitions: Definitions
     jobs: Jobs
     profiles: ProfileValidator
+    caught_up: CaughtUp | None = None
     caller: Caller = NOBODY
     unguarded: Context | None = None
     break_glass: BreakGlass | None = None

@@ -9,6 +9,7 @@ from fhir_server.interactions.answers import resource_in, written
 from fhir_server.interactions.binary import completed, create_content
 from fhir_server.interactions.conditional import conditional_create
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.provenance import commit, source_in
 from fhir_server.model.clock import new_id
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.repository import Change
@@ -23,8 +24,9 @@ async def create(context: Context, request: Request) -> Answer:
     change = Change("POST", resource_type, new_id(), resource, fresh=True)
     criteria = request.headers.get("if-none-exist")
     if criteria is None:
-        committed = await context.repository.commit(change)
+        committed = await commit(context, request, change)
     else:
-        committed = await conditional_create(context, change, criteria)
+        source = await source_in(context, request)
+        committed = await conditional_create(context, change, criteria, source)
     done = "was created" if committed.created else "exists already; nothing was created, it stands"
     return completed(context, request, written(request, committed, done), committed)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from urllib.parse import unquote
 
-from fhir_server.interactions.answers import informational, preferred_return
+from fhir_server.interactions.answers import informational, preferred_return, touched_by
 from fhir_server.interactions.conditional import lock_keys, process_locks, several
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.preconditions import if_match
+from fhir_server.interactions.provenance import commit, source_in
 from fhir_server.model.errors import ConflictError, InvalidError, PreconditionFailedError, UnprocessableError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.repository import ABSENT, Change, Checked, Committed, FailedChangeError
@@ -30,11 +31,14 @@ async def delete(context: Context, request: Request) -> Answer:
     resource_type, resource_id = request.path
     change = Change("DELETE", resource_type, resource_id, if_match=if_match(request))
     if not cascades(request):
-        committed = await context.repository.commit(change)
-        return deleted(request, committed.version)
+        return deleted(request, await commit(context, request, change))
+    source = await source_in(context, request)
 
     async def work(unit: Unit) -> list[Committed]:
-        return await delete_with_referrers(context, unit, [change])
+        gone = await delete_with_referrers(context, unit, [change])
+        if source is not None:
+            await source.attach(context, unit, gone)
+        return gone
 
     return many_deleted(await context.repository.store.transact(work))
 
@@ -45,7 +49,8 @@ async def delete_conditional(context: Context, request: Request) -> Answer:
     limit, expected = context.limits.conditional_delete, if_match(request)
     criteria, cascade = criteria_of(request.query), cascades(request)
     if limit == 1 and not cascade:
-        return deleted(request, await delete_only_match(context, resource_type, criteria, expected))
+        return deleted(request, await delete_only_match(context, request, resource_type, criteria, expected))
+    source = await source_in(context, request)
     keys = lock_keys(resource_type, criteria)
     await context.repository.store.ensure(resource_type)
 
@@ -55,22 +60,23 @@ async def delete_conditional(context: Context, request: Request) -> Answer:
         changes = [
             Change("DELETE", resource_type, m.id, if_match=m.version if expected is None else expected) for m in matches
         ]
-        if cascade:
-            return await delete_with_referrers(context, unit, changes)
-        return await delete_these(context, unit, changes)
+        gone = await (delete_with_referrers if cascade else delete_these)(context, unit, changes)
+        if source is not None:
+            await source.attach(context, unit, gone)
+        return gone
 
     async with process_locks(keys):
         gone = await context.repository.store.transact(work)
     if len(gone) < 2 and not cascade:
-        return deleted(request, gone[0].version if gone else None)
+        return deleted(request, gone[0] if gone else None)
     if cascade or preferred_return(request, "minimal") == "OperationOutcome":
         return many_deleted(gone)
-    return Answer(204)
+    return Answer(204, touched=touched_by(gone))
 
 
 async def delete_only_match(
-    context: Context, resource_type: str, criteria: str, if_match: int | None
-) -> Version | None:
+    context: Context, request: Request, resource_type: str, criteria: str, if_match: int | None
+) -> Committed | None:
     """Delete the one match; None where nothing matches."""
     while True:
         matches = await matches_of(context, resource_type, criteria, 1)
@@ -80,7 +86,7 @@ async def delete_only_match(
         try:
             # The match is deleted only as it was when it matched: a change in between may have ended the match.
             change = Change("DELETE", resource_type, found.id, if_match=found.version if if_match is None else if_match)
-            return (await context.repository.commit(change)).version
+            return await commit(context, request, change)
         except PreconditionFailedError:
             if if_match is not None:
                 raise
@@ -157,16 +163,18 @@ def criteria_of(query: str) -> str:
     return "&".join(p for p in query.split("&") if unquote(p.partition("=")[0]) != "_cascade")
 
 
-def deleted(request: Request, version: Version | None) -> Answer:
+def deleted(request: Request, outcome: Committed | None) -> Answer:
+    version = outcome.version if outcome is not None else None
     number = None if version is None or version.version == ABSENT else version.version
+    touched = touched_by([outcome]) if outcome is not None else ()
     if preferred_return(request, "minimal") == "OperationOutcome":
         text = (
             "Nothing matched; nothing was deleted."
             if version is None or number is None
             else f"{version.type}/{version.id} is deleted (version {version.version})."
         )
-        return Answer(200, informational(text), version=number)
-    return Answer(204, version=number)
+        return Answer(200, informational(text), version=number, touched=touched)
+    return Answer(204, version=number, touched=touched)
 
 
 def many_deleted(gone: list[Committed]) -> Answer:
@@ -176,4 +184,4 @@ def many_deleted(gone: list[Committed]) -> Answer:
     more = f" and {len(gone) - MOST_NAMED:,} more" if len(gone) > MOST_NAMED else ""
     by_type = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     told = f": {by_type} ({', '.join(names)}{more})" if gone else ""
-    return Answer(200, informational(f"{len(gone):,} resources were deleted{told}."))
+    return Answer(200, informational(f"{len(gone):,} resources were deleted{told}."), touched=touched_by(gone))

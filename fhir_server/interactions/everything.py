@@ -23,6 +23,7 @@ from fhir_server.model.dates import Interval, interval_of
 from fhir_server.model.errors import GoneError, InvalidError, Issue
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.compartment import Belongings, Member, Place
+from fhir_server.repository.records import TRAIL
 from fhir_server.repository.repository import not_found
 
 CURSOR = "_cursor"
@@ -40,14 +41,15 @@ async def everything(context: Context, request: Request) -> Answer:
     inputs.only(*PARAMETERS[focal[0]])
     given = applied(inputs)
     since = inputs.text("_since")
+    types = types_of(context, inputs)
     asked = Belongings(
         context.registry,
         focal,
-        frozenset(await context.repository.collections()),
+        frozenset(await context.repository.collections()) - ({TRAIL} if types is None else set()),
         f"{request.base_url}/",
         care=care_of(inputs),
         since_us=interval_of(since).start_us if since else None,
-        types=types_of(context, inputs),
+        types=types,
     )
     most = context.limits.max_page_size
     count = min(inputs.whole("_count", least=1) or most, most)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fhir_server.interactions.answers import touched_by
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of
 from fhir_server.interactions.preconditions import if_match
@@ -80,7 +81,9 @@ async def changed(context: Context, request: Request, change: Callable[[list[Any
             if expected is not None or attempt == ATTEMPTS - 1:
                 raise
             continue
-        return returned(codec.decode(committed.version.body or b"")["meta"])
+        answer = returned(codec.decode(committed.version.body or b"")["meta"])
+        answer.touched = touched_by([committed])
+        return answer
     raise AssertionError("unreachable")
 
 

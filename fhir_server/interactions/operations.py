@@ -7,6 +7,7 @@ Spec: https://hl7.org/fhir/R4/operations.html
 
 from __future__ import annotations
 
+from fhir_server.interactions.access_ledger import access_ledger
 from fhir_server.interactions.break_glass import break_glass, mend_glass
 from fhir_server.interactions.convert import convert
 from fhir_server.interactions.diff import diff
@@ -58,5 +59,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("expunge", f"{OWN}:expunge", expunge, type=True, instance=True, affects_state=True, elevated=True),
     Operation("break-glass", f"{OWN}:break-glass", break_glass, system=True, affects_state=True, elevated=True),
     Operation("mend-glass", f"{OWN}:mend-glass", mend_glass, system=True, affects_state=True, elevated=True),
+    Operation("access-ledger", f"{OWN}:access-ledger", access_ledger, types=("Patient",), instance=True),
     Operation("purge-status", f"{OWN}:purge-status", purge_status, system=True, elevated=True),
 )

@@ -8,17 +8,22 @@ Spec: https://hl7.org/fhir/R4/http.html#patch, https://hl7.org/fhir/R4/fhirpatch
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from fhir_server.interactions.answers import written
 from fhir_server.interactions.binary import completed
 from fhir_server.interactions.conditional import lock_keys, only_match, process_locks
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.preconditions import if_match
+from fhir_server.interactions.provenance import source_in
 from fhir_server.interactions.update import ID, malformed_id
 from fhir_server.model.errors import NotFoundError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.patching.formats import Patch, Rewrite, patch_of
-from fhir_server.repository.repository import Change, amended
+from fhir_server.repository.changes import Json
+from fhir_server.repository.repository import Change, Committed, amended
 from fhir_server.storage.document import Version
+from fhir_server.storage.unit import Unit
 
 
 async def patch(context: Context, request: Request) -> Answer:
@@ -29,12 +34,12 @@ async def patch(context: Context, request: Request) -> Answer:
     change = patch_in(context, request)
     expected = if_match(request)
 
-    async def find() -> Version:
-        return await context.repository.read(resource_type, resource_id)
+    async def find(within: Context) -> Version:
+        return await within.repository.read(resource_type, resource_id)
 
     # Patches of one resource would only forestall each other: within this process they take turns.
     async with process_locks([f"{resource_type}/{resource_id}"]):
-        committed = await context.repository.amend(find, change.apply, if_match=expected)
+        committed = await amend(context, request, find, change.apply, expected)
     return completed(context, request, written(request, committed, "was patched"), committed)
 
 
@@ -47,13 +52,36 @@ async def patch_conditional(context: Context, request: Request) -> Answer:
     (resource_type,) = request.path
     change = patch_in(context, request)
 
-    async def find() -> Version:
-        return await match_of(context, resource_type, request.query)
+    async def find(within: Context) -> Version:
+        return await match_of(within, resource_type, request.query)
 
     expected = if_match(request)
     async with process_locks(lock_keys(resource_type, request.query)):
-        committed = await context.repository.amend(find, change.apply, if_match=expected)
+        committed = await amend(context, request, find, change.apply, expected)
     return completed(context, request, written(request, committed, "was patched"), committed)
+
+
+async def amend(
+    context: Context,
+    request: Request,
+    find: Callable[[Context], Awaitable[Version]],
+    alter: Callable[[Json], Json],
+    if_match: int | None,
+) -> Committed:
+    """Alter the version that `find` gives, and store with it what the request says of its source."""
+    source = await source_in(context, request)
+    if source is None:
+        return await context.repository.amend(lambda: find(context), alter, if_match=if_match)
+    await context.repository.store.ensure(request.path[0])
+
+    async def work(unit: Unit) -> Committed:
+        current = await find(context.within(unit))
+        checked = context.repository.check(amended(current, alter, if_match))
+        outcome = await context.repository.commit_one_within(unit, checked)
+        await source.attach(context, unit, [outcome])
+        return outcome
+
+    return await context.repository.store.transact(work)
 
 
 def patch_in(context: Context, request: Request, rewrite: Rewrite | None = None) -> Patch:

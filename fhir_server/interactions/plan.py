@@ -12,11 +12,11 @@ from typing import Literal
 from fhir_server.interactions.bundle import Envelope
 from fhir_server.interactions.conditional import lock_keys
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.entries import at_entry, request_of_entry
+from fhir_server.interactions.entries import at_entry, request_of_entry, response_entry
 from fhir_server.interactions.permission import require_change
 from fhir_server.interactions.update import ID, malformed_id
 from fhir_server.model.errors import FhirError, InvalidError, Issue, MethodNotAllowedError
-from fhir_server.model.exchange import Request
+from fhir_server.model.exchange import Answer, Request
 from fhir_server.storage.document import Version
 
 #: How many entries are read before others get their turn.
@@ -34,8 +34,8 @@ _BY_IDENTITY: dict[str, Kind] = {"PUT": "PUT", "PATCH": "PATCH", "DELETE": "DELE
 class Step:
     """One entry: what it wants, which resource it will be, and what came of it.
 
-    `standing` is the match of a conditional create, `twin` an earlier entry that creates under the same criteria, and
-    `written` the version that the entry made.
+    `standing` is the match of a conditional create, `twin` an earlier entry that creates under the same criteria,
+    `written` the version that the entry made, and `answer` what it would have answered by itself.
     """
 
     index: int
@@ -48,7 +48,11 @@ class Step:
     standing: Version | None = None
     twin: Step | None = None
     written: Version | None = None
-    response: bytes | None = None
+    answer: Answer | None = None
+
+    def response(self) -> bytes:
+        """The entry of the response."""
+        return b"{}" if self.answer is None else response_entry(self.request, self.answer)
 
 
 @dataclass(slots=True)

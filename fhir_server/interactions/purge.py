@@ -21,6 +21,7 @@ from fhir_server.jobs.run import Run
 from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError, Issue, NotFoundError, UnprocessableError, outcome_of
 from fhir_server.model.exchange import Answer, Request
+from fhir_server.repository.records import is_of_trail, require_not_of_trail
 from fhir_server.repository.repository import not_found
 
 Json = dict[str, Any]
@@ -145,10 +146,12 @@ async def victims_of(context: Context, wanted: Json) -> Victims:
         case {"scope": "patient", "id": patient_id}:
             return await of_patient(store, context.registry, patient_id)
         case {"scope": "instance", "type": name, "id": resource_id}:
+            require_not_of_trail(name, resource_id)
             return Victims({name: {resource_id}})
         case {"scope": scope, "type": name}:
             filter = {"d": True} if scope == "deleted" else None
-            return Victims({name: {row["_id"] async for row in rows_of(store, name, filter)}})
+            found = {row["_id"] async for row in rows_of(store, name, filter)}
+            return Victims({name: {i for i in found if not is_of_trail(name, i)}})
     raise InvalidError("The job says nothing of what is to be removed.", key="HS-PURGE-JOB")
 
 

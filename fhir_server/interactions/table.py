@@ -16,6 +16,7 @@ from fhir_server.interactions.history import history
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.patch import patch, patch_conditional
 from fhir_server.interactions.permission import require_interaction, require_operation
+from fhir_server.interactions.provenance import refuse_source
 from fhir_server.interactions.read import read
 from fhir_server.interactions.registration import Handler, Interaction, Operation
 from fhir_server.interactions.search_compartment import search_compartment
@@ -26,6 +27,7 @@ from fhir_server.interactions.update import update, update_conditional
 from fhir_server.interactions.vread import vread
 from fhir_server.model.errors import MethodNotAllowedError, NotFoundError
 from fhir_server.model.exchange import Answer, Request
+from fhir_server.repository.records import TRAIL
 
 TABLE: tuple[Interaction, ...] = (
     Interaction("GET", "metadata", capabilities),
@@ -54,6 +56,18 @@ TABLE: tuple[Interaction, ...] = (
 
 _ROWS: dict[tuple[str, str], Interaction] = {(row.method, row.shape): row for row in TABLE}
 _HANDLERS: dict[tuple[str, str], Handler] = {key: row.handle for key, row in _ROWS.items()}
+#: Conditional forms have no code of their own, nor has the search of a compartment.
+_CODES: dict[tuple[str, str], str] = {
+    ("PUT", "{type}"): "update",
+    ("PATCH", "{type}"): "patch",
+    ("DELETE", "{type}"): "delete",
+    ("POST", ""): "transaction",
+}
+for _row in TABLE:
+    if _row.shape != "metadata":
+        _CODES.setdefault((_row.method, _row.shape), _row.code or "search-type")
+#: What is asked here stands in the body.
+_ASKS = frozenset({("_search",), ("$graphql",), ("$everything",)})
 _METHODS: dict[str, list[str]] = {}
 for _row in TABLE:
     if _row.method not in _METHODS.setdefault(_row.shape, []):
@@ -77,6 +91,18 @@ def shape_of(path: tuple[str, ...]) -> str:
     return "/".join(("{type}/{id}", *path[2:]))
 
 
+def interaction_of(method: str, path: tuple[str, ...]) -> str:
+    """The interaction's code (`read`, `search-type`, `operation` …); empty where there is none.
+
+    A batch is told from a transaction by its content alone; here both are `transaction`.
+    """
+    shape = shape_of(path)
+    code = _CODES.get((method, shape))
+    if code is None:
+        return "operation" if operation_at(path) is not None else ""
+    return code
+
+
 async def dispatch(context: Context, request: Request) -> Answer:
     """Carry out a request.
 
@@ -85,6 +111,8 @@ async def dispatch(context: Context, request: Request) -> Answer:
         MethodNotAllowedError: 405; the address exists, not with this method; `Allow` tells which.
     """
     shape = shape_of(request.path)
+    if context.caught_up is not None and speaks_of_trail(request):
+        await context.caught_up()
     if shape.startswith("{type}") and not context.registry.is_resource_type(request.path[0]):
         raise unknown_type(context, request.path[0])
     handle = _HANDLERS.get((request.method, shape))
@@ -94,6 +122,8 @@ async def dispatch(context: Context, request: Request) -> Answer:
         return await handle(context, request)
     operation = operation_at(request.path)
     if operation is not None and request.method in operation.methods:
+        if operation.affects_state:
+            refuse_source(request, f"the operation ${operation.code}")
         if context.unguarded is not None:
             require_operation(context, operation, request)
             if operation.elevated:
@@ -113,6 +143,13 @@ async def dispatch(context: Context, request: Request) -> Answer:
         key="HS-ROUTE-METHOD",
         headers={"Allow": allowed},
     )
+
+
+def speaks_of_trail(request: Request) -> bool:
+    """Whether the answer may show AuditEvents: they are made only when somebody looks, or nobody asks for anything."""
+    if TRAIL in request.path or TRAIL in request.query or request.path[-1:] == ("$access-ledger",):
+        return True
+    return request.method == "POST" and request.path[-1:] in _ASKS and TRAIL.encode() in request.body
 
 
 def operation_at(path: tuple[str, ...]) -> Operation | None:

@@ -13,15 +13,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fhir_server.interactions.answers import about, location_of, preferred_return, typed
+from fhir_server.interactions.answers import about, location_of, preferred_return, touched_by, typed
 from fhir_server.interactions.bundle import Envelope
 from fhir_server.interactions.conditional import change_of, only_match, process_locks
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.entries import at_entry, response_entry, response_of
+from fhir_server.interactions.entries import at_entry, response_of
 from fhir_server.interactions.linking import Links, conditional_references
 from fhir_server.interactions.patch import match_of, patch_change
 from fhir_server.interactions.plan import Faults, Plan, Step, planned
 from fhir_server.interactions.preconditions import if_match
+from fhir_server.interactions.provenance import source_in
 from fhir_server.interactions.update import require_id
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id
@@ -45,6 +46,7 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
         FhirError: whatever the first failing kind of entry deserves; each issue names its entry. Nothing is changed
         then.
     """
+    source = await source_in(context, request)
     plan = await planned(context, request, bundle)
     bodies = [request.body, *(step.request.body for step in plan.of("PATCH"))]  # a Binary hides what is in it
     references = sorted(set().union(*map(conditional_references, bodies)))
@@ -56,21 +58,24 @@ async def transaction(context: Context, request: Request, bundle: Envelope) -> A
     async def work(unit: Unit) -> None:
         inner = context.within(unit)
         await unit.lock(keys)
-        await delete_all(inner, unit, plan)
+        outcomes = await delete_all(inner, unit, plan)
         await settle(inner, plan)
         links = await links_of(inner, plan, references)
         # What a Provenance tells about must be there when it is written: it comes last.
         changing = [*plan.of("POST"), *plan.of("PUT"), *plan.of("PATCH")]
-        await write_all(inner, unit, sorted(changing, key=lambda step: step.type == PROVENANCE), links)
+        outcomes += await write_all(inner, unit, sorted(changing, key=lambda step: step.type == PROVENANCE), links)
+        if source is not None:
+            await source.attach(inner, unit, outcomes)
         for step in plan.of("GET"):
             await read_one(inner, step)
 
     async with process_locks(keys):
         await context.repository.store.transact(work)
-    return Answer(200, response_of("transaction-response", [step.response or b"{}" for step in plan.steps]))
+    body = response_of("transaction-response", [step.response() for step in plan.steps])
+    return Answer(200, body, entries=tuple((s.request, s.answer) for s in plan.steps if s.answer is not None))
 
 
-async def delete_all(context: Context, unit: Unit, plan: Plan) -> None:
+async def delete_all(context: Context, unit: Unit, plan: Plan) -> list[Committed]:
     """Deletions come first; a conditional one takes the single match, if there is one."""
     changes: list[tuple[Step, Checked]] = []
     for step in plan.of("DELETE"):
@@ -81,7 +86,7 @@ async def delete_all(context: Context, unit: Unit, plan: Plan) -> None:
                 found = await only_match(context, step.type, step.criteria)
                 resource_id = found.id if found else None
             if resource_id is None:
-                step.response = response_entry(step.request, Answer(204))
+                step.answer = Answer(204)
                 continue
             changes.append((step, Checked(Change("DELETE", step.type, resource_id, if_match=expected))))
         except FhirError as error:
@@ -89,7 +94,8 @@ async def delete_all(context: Context, unit: Unit, plan: Plan) -> None:
     outcomes = await commit_portion(context, unit, changes)
     for (step, _), outcome in zip(changes, outcomes, strict=True):
         number = outcome.version.version
-        step.response = response_entry(step.request, Answer(204, version=None if number == ABSENT else number))
+        step.answer = Answer(204, version=None if number == ABSENT else number, touched=touched_by([outcome]))
+    return outcomes
 
 
 async def settle(context: Context, plan: Plan) -> None:
@@ -190,20 +196,23 @@ def holder_of(plan: Plan, reference: str) -> int:
     return next(holders, 0)
 
 
-async def write_all(context: Context, unit: Unit, steps: list[Step], links: Links) -> None:
+async def write_all(context: Context, unit: Unit, steps: list[Step], links: Links) -> list[Committed]:
     """Decode, rewrite, validate and write, portion by portion; the faults of all entries are told together."""
     faults = Faults()
+    done: list[Committed] = []
     async for portion in checked_portions(context, steps, links, faults):
         if faults:
             continue  # nothing will be committed; the rest is looked at for its faults only
         outcomes = await commit_portion(context, unit, portion)
+        done += outcomes
         for (step, _), outcome in zip(portion, outcomes, strict=True):
             step.written = outcome.version
-            step.response = answered(step, outcome)
+            step.answer = answered(step, outcome)
     faults.raise_any()
     for step in steps:
         if step.twin is not None and step.twin.written is not None:
-            step.response = answered(step, Committed(step.twin.written, created=False))
+            step.answer = answered(step, Committed(step.twin.written, created=False, changed=False))
+    return done
 
 
 async def checked_portions(
@@ -212,7 +221,7 @@ async def checked_portions(
     portion: list[tuple[Step, Checked]] = []
     for number, step in enumerate(steps):
         if step.standing is not None:
-            step.response = answered(step, Committed(step.standing, created=False))
+            step.answer = answered(step, Committed(step.standing, created=False, changed=False))
             continue
         if step.twin is not None:
             continue
@@ -277,18 +286,19 @@ async def commit_portion(context: Context, unit: Unit, portion: list[tuple[Step,
         raise at_entry(failed.cause, portion[failed.position][0].index) from failed
 
 
-def answered(step: Step, outcome: Committed) -> bytes:
+def answered(step: Step, outcome: Committed) -> Answer:
     wanted = preferred_return(step.request, "minimal")
     answer = about(
         201 if outcome.created else 200, outcome.version.body if wanted == "representation" else None, outcome.version
     )
     answer.headers["Location"] = location_of(outcome.version, step.request.base_url)
-    return response_entry(step.request, answer)
+    answer.touched = touched_by([outcome])
+    return answer
 
 
 async def read_one(context: Context, step: Step) -> None:
     """Reads come last and see what the transaction has written; one that fails undoes all."""
     try:
-        step.response = response_entry(step.request, await context.dispatch(context, step.request))
+        step.answer = await context.dispatch(context, step.request)
     except FhirError as error:
         raise at_entry(error, step.index) from error

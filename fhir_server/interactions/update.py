@@ -13,6 +13,7 @@ from fhir_server.interactions.binary import completed, update_content
 from fhir_server.interactions.conditional import conditional_update
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.preconditions import if_match
+from fhir_server.interactions.provenance import commit, source_in
 from fhir_server.model.errors import InvalidError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.repository import Change
@@ -30,16 +31,15 @@ async def update(context: Context, request: Request) -> Answer:
         return await update_content(context, request)
     resource = resource_in(request, resource_type)
     require_id(resource, resource_type, resource_id)
-    committed = await context.repository.commit(
-        Change(
-            "PUT",
-            resource_type,
-            resource_id,
-            resource,
-            if_match=if_match(request),
-            if_absent=request.headers.get("if-none-match", "").strip() == "*",
-        )
+    change = Change(
+        "PUT",
+        resource_type,
+        resource_id,
+        resource,
+        if_match=if_match(request),
+        if_absent=request.headers.get("if-none-match", "").strip() == "*",
     )
+    committed = await commit(context, request, change)
     answer = written(request, committed, "was created" if committed.created else "was updated")
     return completed(context, request, answer, committed)
 
@@ -48,7 +48,8 @@ async def update_conditional(context: Context, request: Request) -> Answer:
     """PUT [base]/[type]?[criteria]: the one match is updated, none is a create, several are 412."""
     (resource_type,) = request.path
     resource = resource_in(request, resource_type)
-    committed = await conditional_update(context, resource_type, resource, request.query, if_match(request))
+    source = await source_in(context, request)
+    committed = await conditional_update(context, resource_type, resource, request.query, if_match(request), source)
     answer = written(request, committed, "was created" if committed.created else "was updated")
     return completed(context, request, answer, committed)
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from fhir_server.model.errors import InvalidError
@@ -79,6 +80,20 @@ def decoded(query: str) -> list[tuple[str, str]]:
         raise InvalidError(f"The parameters cannot be read: {error}.", code="structure", key="HS-HTTP-QUERY") from None
 
 
+class Touched(NamedTuple):
+    """A version that a request has made, for the audit trail.
+
+    Attributes:
+        reference: `Patient/1/_history/3`
+        body: its JSON; None for a deletion
+        before: the JSON of the version that it replaced
+    """
+
+    reference: str
+    body: bytes | None = None
+    before: bytes | None = None
+
+
 @dataclass(slots=True)
 class Answer:
     """One FHIR answer.
@@ -90,6 +105,8 @@ class Answer:
         version: the version that the answer is about: its `ETag`
         moment_us: when that version was made: its `Last-Modified`
         content: bytes that stream: the whole body, or a part of it
+        touched: the versions that were made, where neither address nor `Location` tells
+        entries: of a batch or transaction, each entry's request and answer, bodies of what was written left out
     """
 
     status: int
@@ -98,3 +115,5 @@ class Answer:
     version: int | None = None
     moment_us: int | None = None
     content: Content | None = None
+    touched: tuple[Touched, ...] = ()
+    entries: tuple[tuple[Request, Answer], ...] = ()

@@ -16,6 +16,7 @@ from fhir_server.model import codec
 from fhir_server.model.access import Verb
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import FhirError, GoneError, Issue, NotFoundError, PreconditionFailedError
+from fhir_server.repository.records import require_not_of_trail
 from fhir_server.search.index import Indexed
 from fhir_server.storage.document import Blob, Version
 
@@ -62,12 +63,14 @@ class Committed:
         created: whether it is the first version, or the first after a deletion
         changed: whether there is anything to write
         warnings: what the validation found and let pass
+        before: what was current until then
     """
 
     version: Version
     created: bool
     changed: bool = True
     warnings: tuple[Issue, ...] = ()
+    before: Version | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +130,13 @@ def amended(current: Version, alter: Callable[[Json], Json], if_match: int | Non
 
 
 def decided(checked: Checked, current: Version | None) -> Committed:
-    """The version that a change makes of what stands there now.
+    """The version that a change makes of what stands there now; raises where it must not be made.
 
     Deleting what is deleted already, or never was, changes nothing: the outcome then holds the current version itself,
     or a version 0 where there is none.
     """
     change = checked.change
+    require_not_of_trail(change.type, change.id)
     require_match(change.type, change.id, current, change.if_match)
     if change.if_absent and current is not None and not current.deleted:
         raise PreconditionFailedError(
@@ -146,7 +150,7 @@ def decided(checked: Checked, current: Version | None) -> Committed:
         if current.deleted:
             return Committed(current, created=False, changed=False)
     created = change.resource is not None and (current is None or current.deleted)
-    return Committed(numbered(checked, current), created, warnings=checked.warnings)
+    return Committed(numbered(checked, current), created, warnings=checked.warnings, before=current)
 
 
 def require_match(resource_type: str, resource_id: str, current: Version | None, if_match: int | None) -> None:

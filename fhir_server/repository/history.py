@@ -19,6 +19,7 @@ import msgspec
 
 from fhir_server.model.dates import Interval
 from fhir_server.model.errors import InvalidError
+from fhir_server.repository.records import TRAIL
 from fhir_server.storage.document import HISTORY, Version, past_version_of
 
 Stage = dict[str, Any]
@@ -68,7 +69,7 @@ async def history_page(store: HistoryStore, query: HistoryQuery) -> HistoryPage:
     A store that holds to an access policy gives `hidden` rows, which have a place and nothing else: then further rows
     are fetched until the page is full, or so many were passed over that the client may ask again.
     """
-    types = [query.type] if query.type else await store.collections()
+    types = [query.type] if query.type else [name for name in await store.collections() if name != TRAIL]
     after = _place_of(query.cursor) if query.cursor else None
     # A writer that crashed may have left a copy of a version in the history that is still current: show it once.
     unique: dict[tuple[str, str, int], dict[str, Any]] = {}

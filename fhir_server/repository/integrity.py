@@ -16,6 +16,7 @@ from typing import Any
 
 from fhir_server.model import codec
 from fhir_server.model.errors import ConflictError, Issue, UnprocessableError
+from fhir_server.repository.records import RECORDS
 from fhir_server.search.parameters import table_of
 from fhir_server.search.types.conditions import Filter, any_of, either
 from fhir_server.storage.store import Store
@@ -50,6 +51,8 @@ class Integrity:
             reference = node.get("reference")
             if type(reference) is not str:
                 continue
+            if resource_type in RECORDS and "/_history/" in reference:
+                continue  # the version stays, whatever becomes of the resource
             local = LOCAL.fullmatch(reference.removeprefix(self._base))
             if local is not None and self._registry.is_resource_type(local[1]):
                 found.setdefault(f"{local[1]}/{local[2]}", f"{path}.reference")
@@ -68,6 +71,8 @@ class Integrity:
         """By target type, then by referring type: the fields whose entries are such references."""
         found: dict[str, dict[str, list[str]]] = {}
         for name in self._registry.resource_types:
+            if name in RECORDS:
+                continue  # what tells about the past neither holds back a deletion nor goes with it
             for parameter in table_of(name, self._registry).parameters.values():
                 if parameter.type == "reference" and not parameter.canonical and parameter.within is None:
                     for target in parameter.targets or self._registry.resource_types:

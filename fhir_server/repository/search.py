@@ -14,6 +14,7 @@ from typing import Any
 from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import decoded
+from fhir_server.repository.records import TRAIL
 from fhir_server.search.across import page_across, parse_across
 from fhir_server.search.bounds import BOUNDS, Bounds
 from fhir_server.search.compartment import membership
@@ -168,7 +169,7 @@ class Searcher:
             )
         # To ask for the types that are stored is one cheap command; to look into many that are not is many times that.
         stored = await self._store.collections() if not types or len(types) > FEW_TYPES else types
-        known = types or [name for name in stored if self._registry.is_resource_type(name)]
+        known = types or [name for name in stored if self._registry.is_resource_type(name) and name != TRAIL]
 
         def parse_one(name: str, given: Sequence[tuple[str, str]]) -> Search:
             return self._parsed(name, given, strict=False, default_count=default_count, max_count=max_count)

@@ -20,6 +20,7 @@ from pymongo.write_concern import WriteConcern
 
 from fhir_server.model.access import Verb
 from fhir_server.model.errors import ConflictError
+from fhir_server.storage.batches import Batches
 from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.database import DURABLE, Client, database_of, translated
 from fhir_server.storage.document import (
@@ -67,6 +68,7 @@ class Store:
         self._indexes_of = indexes_of
         self._max_time_ms = max_time_ms
         self.blobs = Blobs(self._database)
+        self.batches = Batches(self._database)
         self._reads = CurrentReads(self._database)
         self._inserts: dict[str, Gather[Version, None]] = {}
         self._changes: dict[str, Gather[Change, None]] = {}

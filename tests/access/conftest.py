@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ class Callers:
         if name not in self.known:
             raise UnauthorizedError("unknown")
         return self.known[name]
+
+    def noticed(self, types: Iterable[str], subject: str) -> None:
+        """These policies are made of no resources."""
 
     def add(self, name: str, policy: AccessPolicy, **identity: Any) -> None:
         self.known[name] = Caller(Identity(name, "test-app", "patient", **identity), policy)

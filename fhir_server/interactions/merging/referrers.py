@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.model import codec
+from fhir_server.repository.records import RECORDS
 from fhir_server.search.execute import SearchStore
 from fhir_server.search.parameters import table_of
 from fhir_server.storage.document import FIELDS, Version, version_of
@@ -23,9 +24,6 @@ Json = dict[str, Any]
 
 #: Resources read and written at a time.
 PORTION = 500
-
-#: What tells about the past is not rewritten.
-RECORDS = frozenset({"Provenance", "AuditEvent"})
 
 
 @lru_cache(maxsize=512)

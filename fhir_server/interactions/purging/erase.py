@@ -20,6 +20,7 @@ from fhir_server.interactions.purging.victims import PORTION, Victims, portions_
 from fhir_server.jobs.run import Run
 from fhir_server.model import codec
 from fhir_server.model.errors import FhirError, UnavailableError
+from fhir_server.repository.records import TRAIL
 from fhir_server.storage.document import HISTORY
 
 Json = dict[str, Any]
@@ -125,10 +126,10 @@ class Erasure:
     # --- references: taken out of all other current resources, each as a new version ---------------------------------
 
     async def _current_extent(self) -> int:
-        return sum([await self._store.estimate(name) for name in await self._store.collections()])
+        return sum([await self._store.estimate(name) for name in await self._collections()])
 
     async def _current(self, collection: str, after: str) -> AsyncIterator[Portion]:
-        async for name, rows in self._rows(await self._store.collections(), collection, after):
+        async for name, rows in self._rows(await self._collections(), collection, after):
             named = [row["_id"] for row in rows if not self._victims.has(name, row["_id"]) and self._is_named(row)]
             yield Portion(name, rows[-1]["_id"], len(rows), named)
 
@@ -189,7 +190,7 @@ class Erasure:
         return await self._current_extent() + await self._past_extent()
 
     async def _whole(self, collection: str, after: str) -> AsyncIterator[Portion]:
-        async for name, rows in self._rows([*await self._store.collections(), HISTORY], collection, after):
+        async for name, rows in self._rows([*await self._collections(), HISTORY], collection, after):
             found = [
                 row["_id"]
                 for row in rows
@@ -204,6 +205,10 @@ class Erasure:
             self.report.left[portion.collection] += len(portion.keys)
 
     # -----------------------------------------------------------------------------------------------------------------
+
+    async def _collections(self) -> list[str]:
+        """All but the audit trail: who saw what stays until its retention ends; it names a patient by the id alone."""
+        return [name for name in await self._store.collections() if name != TRAIL]
 
     async def _rows(self, collections: list[str], first: str, after: str) -> AsyncIterator[tuple[str, list[Json]]]:
         """The documents of some collections, portion by portion, from behind a document of the first."""

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhir_server.repository.records import TRAIL
 from fhir_server.search.parameters import table_of
 from fhir_server.storage.document import HISTORY
 from fhir_server.storage.store import Store
@@ -73,7 +74,7 @@ async def of_patient(store: Store, registry: Registry, patient_id: str) -> Victi
     types = await store.collections()
     compartment = registry.compartments["Patient"].types
     for name in types:
-        if name == "Patient" or not registry.is_resource_type(name):
+        if name in ("Patient", TRAIL) or not registry.is_resource_type(name):
             continue
         parameters = table_of(name, registry).parameters
         fields = [parameters[code].field for code in compartment.get(name, ()) if code in parameters]
