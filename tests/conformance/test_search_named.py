@@ -154,7 +154,7 @@ CASES = {
     "MedicationRequest?_list=$current-medications&patient=p&_sort=-authoredon": "refill open now plain",
     "Patient/p/MedicationRequest?_query=current": "refill open now plain",
     "Patient/p/MedicationRequest?_query=current&_count=2": "refill open",
-    f"Appointment?_query=upcoming&from={at(-2)}": "past next soon",
+    "Appointment?_query=upcoming&from={two days ago}": "past next soon",
     "Appointment?_query=upcoming&patient=p": "next soon",
     "Appointment?_query=upcoming&patient=p&days=1": "next",
     "Appointment?_query=upcoming&days=100": "next soon far",
@@ -172,7 +172,8 @@ CASES = {
 
 @pytest.mark.parametrize(("query", "expected"), CASES.items())
 def test_a_named_query_finds_what_its_definition_says_in_its_order(data: Any, query: str, expected: str) -> None:
-    assert found(data.client, query) == expected
+    # The moment is not in the name of the test, which must be the same in every worker.
+    assert found(data.client, query.replace("{two days ago}", at(-2))) == expected
 
 
 def test_the_links_of_a_page_say_which_moment_was_asked_about(data: Any) -> None:
