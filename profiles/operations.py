@@ -68,6 +68,6 @@ def _operation_of(definition: Json) -> Operation:
         system=definition["system"],
         type=definition["type"],
         instance=definition["instance"],
-        affects_state=definition["affectsState"],
+        affects_state=definition.get("affectsState", False),
         parameter=tuple(definition.get("parameter", ())),
     )

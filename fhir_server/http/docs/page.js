@@ -276,7 +276,9 @@ function allEntries() {
   for (const [tag, own] of calls) {
     add(tag === "System" || tag === "Any type" ? "overview" : "resource type", tag, "", tag);
     for (const one of own) {
-      if (one.path.includes("$")) add("operation", one.call.summary, `${one.method.toUpperCase()} ${one.path}`, tag, `call-${one.method}-${one.path}`);
+      if (!one.path.includes("$")) continue;
+      const about = `${one.method.toUpperCase()} ${one.path} · ${one.call.summary}`;
+      add("operation", one.path.slice(one.path.indexOf("$")), about, tag, `call-${one.method}-${one.path}`);
     }
     for (const parameter of criteriaOf(tag)) {
       add("search parameter", parameter.name, `${tag} · ${kindOf(parameter)} · ${expressionOf(parameter, tag)}`, tag, `search-${parameter.name}`);
