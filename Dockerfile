@@ -13,8 +13,10 @@ RUN useradd --system --uid 10001 --home-dir /var/lib/healthsphere --create-home 
 USER healthsphere
 WORKDIR /var/lib/healthsphere
 
-# Reachable from outside the container, so requests need the access token that the first start writes to
-# /var/lib/healthsphere/data/access-token (or SMART, when it is set up).
+# Reachable from outside the container, so requests need an access token, and the server wants to know how they are kept
+# secret on their way: give it HEALTHSPHERE_BASE_URL=https://… (a proxy in front ends TLS) or HEALTHSPHERE_TLS_CERT_FILE
+# and HEALTHSPHERE_TLS_KEY_FILE; or say HEALTHSPHERE_PLAIN_HTTP=allow to try it on your own machine. The operator's token
+# is in /var/lib/healthsphere/data/access-token.
 ENV HEALTHSPHERE_HOST=0.0.0.0 \
     HEALTHSPHERE_DATA_DIR=/var/lib/healthsphere/data \
     HEALTHSPHERE_LOG_FORMAT=json
@@ -23,7 +25,7 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 
 HEALTHCHECK --interval=15s --timeout=5s --start-period=90s --retries=4 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('HEALTHSPHERE_PORT', '8000') + '/health/live', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as u; e = os.environ.get; u.urlopen(('https' if e('HEALTHSPHERE_TLS_CERT_FILE') else 'http') + '://127.0.0.1:' + e('HEALTHSPHERE_PORT', '8000') + '/health/live', timeout=4, context=ssl._create_unverified_context())"]
 
 ENTRYPOINT ["healthsphere"]
 CMD ["serve"]

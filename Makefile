@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 DATA_DIR ?= data
 PORT ?= 8000
 EXAMPLES ?= 100
+AUTH ?= off
 
 .PHONY: help install run test slow check format bench definitions clean
 
@@ -37,8 +38,8 @@ $(VENV)/.dev: $(VENV)/.run
 
 install: $(VENV)/.run ## Make .venv and install HealthSphere into it
 
-run: $(VENV)/.run ## Start the server on 127.0.0.1:8000, with 100 made-up patients the first time
-	@exec $(BIN)/healthsphere serve --auth off --port $(PORT) --data-dir $(DATA_DIR) --examples $(EXAMPLES)
+run: $(VENV)/.run ## Start the server on 127.0.0.1:8000, with 100 made-up patients the first time; AUTH=on: with sign-in
+	@exec $(BIN)/healthsphere serve --auth $(AUTH) --port $(PORT) --data-dir $(DATA_DIR) --examples $(EXAMPLES)
 
 test: $(VENV)/.dev ## Run all tests but the slow ones
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
-from fhir_server.settings import variable_of
+from fhir_server.secret_files import variable_of
 from fhir_server.storage import leash
 from fhir_server.storage.running import running_uri
 

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fhir_server.access.compiled import Compiler
 from fhir_server.access.entrance import Entrance
@@ -27,11 +27,13 @@ from fhir_server.audit.trail import Trail, read_witness
 from fhir_server.audit.verify import Report, links, verify
 from fhir_server.entry import Entry
 from fhir_server.http.docs import description_pages
+from fhir_server.http.doors import OtherOrigins, PageDoor, StrictTransport
 from fhir_server.http.fhir import FhirApplication
 from fhir_server.http.hosts import LocalHosts
 from fhir_server.http.limits import RequestLimits
 from fhir_server.http.openapi import Described
-from fhir_server.http.pages import pages
+from fhir_server.http.pages import FrontPage, MetricsAccess, pages
+from fhir_server.http.rates import Rate, Rates
 from fhir_server.interactions.background import WORKS
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operations import OPERATIONS
@@ -50,7 +52,7 @@ from fhir_server.search.index import Indexer
 from fhir_server.search.indexes import indexes_of
 from fhir_server.search.ucum import canonical
 from fhir_server.search.words import CONTENT, TEXT
-from fhir_server.settings import Settings
+from fhir_server.settings import Settings, is_loopback
 from fhir_server.storage.database import connect
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
@@ -277,7 +279,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         gate = entry = Entry(
             settings, store, known, context, entrance, Doors(trail) if trail is not None else Unheard()
         )
-        context = replace(context, break_glass=entry.break_glass)
+        context = replace(context, break_glass=entry.break_glass, security=entry.security)
     fhir = FhirApplication(
         context,
         base_url=settings.base_url,
@@ -293,6 +295,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         gate=gate,
         entrance=entrance,
         trail=trail,
+        rates=Rates(settings.address_requests_per_minute, settings.client_requests_per_minute) if entry else None,
     )
 
     @asynccontextmanager
@@ -325,20 +328,21 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)
-    others.include_router(pages(settings.base_url, store.ping))
+    others.include_router(pages(front_page_of(settings), store.ping, metrics_of(settings, entry)))
     if entry is not None:
         others.router.routes.extend(entry.routes())
     described = Described(known, TABLE, OPERATIONS, settings.base_url, needs_token=gate is not None)
     others.include_router(description_pages(described, settings.base_url))
-    front: ASGIApp = Front(fhir, others)
+    front: ASGIApp = Front(fhir, PageDoor(others, Rate(settings.auth_requests_per_minute)))
     if settings.cors_origins:
         # Without access control, any page that is open in a browser on this machine could read every record: then only
         # pages that this machine serves may call, unless the operator names others.
         automatic = settings.cors_origins == ("auto",)
         local_only = automatic and settings.auth == "off"
-        front = CORSMiddleware(
+        front = OtherOrigins(
             front,
-            allow_origins=() if local_only else ("*",) if automatic else settings.cors_origins,
+            entry.answers_preflight if entry is not None else no_path,
+            () if local_only else ("*",) if automatic else settings.cors_origins,
             allow_origin_regex=LOCAL_ORIGIN if local_only else None,
             allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
             allow_headers=("*",),
@@ -347,4 +351,26 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         )
     if settings.auth == "off":
         front = LocalHosts(front, [urlsplit(settings.base_url).hostname or ""])
+    # Of this machine's own name browsers would believe it for all servers of all ports.
+    if settings.is_https and settings.hsts_seconds and not is_loopback(urlsplit(settings.base_url).hostname or ""):
+        front = StrictTransport(front, settings.hsts_seconds)
+    if settings.trusted_proxies:
+        # Outermost: from here on the address of a request is its client's, for limits, sign-ins and the trail.
+        front = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", front), list(settings.trusted_proxies)))
     return front
+
+
+def no_path(_: str) -> bool:
+    """Where no endpoint answers the questions of browsers by itself."""
+    return False
+
+
+def front_page_of(settings: Settings) -> FrontPage:
+    return FrontPage(settings.base_url, signs_in=settings.auth == "on", registers=settings.self_registration == "on")
+
+
+def metrics_of(settings: Settings, entry: Entry | None) -> MetricsAccess | None:
+    """Who may read the metrics; None is everybody."""
+    if entry is None or settings.metrics_access == "open":
+        return None
+    return MetricsAccess(entry.is_operator)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from fhir_server.settings import Settings, is_loopback
 from profiles.registry import registry
 from smart_auth.authorization_server import AuthorizationServer
+from smart_auth.clients import LOOPBACK
 from smart_auth.fetch import Fetch, fetcher
 from smart_auth.operator_token import OperatorToken
+from smart_auth.outbound import Outbound
 from smart_auth.ports import Launches, Sessions, Trail
 from smart_auth.store import AuthStore
 from smart_auth.terms import DAY_S, Terms
@@ -26,6 +29,15 @@ def terms_of(settings: Settings) -> Terms:
         registration_token=token.get_secret_value() if token else "",
         resource_types=frozenset(registry().resource_types),
     )
+
+
+def outbound_of(settings: Settings) -> Outbound:
+    """Where connections may go to that others have named.
+
+    A server whose address is this machine's own is for its developer, whose apps run here, too.
+    """
+    own = LOOPBACK if is_loopback(urlsplit(settings.base_url).hostname or "") else ()
+    return Outbound((*own, *settings.outbound_allow))
 
 
 def authorization_server_of(
@@ -50,8 +62,7 @@ def authorization_server_of(
         launches: launch tokens of the EHR launch
         trail: the audit trail
         operator: the operator's token
-        fetch: fetches clients' key sets; when there is none, a plain one, which reaches this machine only if the
-            server itself is for this machine alone
+        fetch: fetches clients' key sets; when there is none, the one that the settings describe
         more_configuration: members that other parts add to `smart-configuration`
     """
     return AuthorizationServer(
@@ -63,6 +74,6 @@ def authorization_server_of(
         launches=launches,
         trail=trail,
         operator=operator,
-        fetch=fetch or fetcher(loopback=is_loopback(settings.host)),
+        fetch=fetch or fetcher(outbound_of(settings)),
         more_configuration=more_configuration,
     )

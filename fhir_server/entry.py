@@ -19,6 +19,7 @@ from fhir_server.access.entrance import Entrance
 from fhir_server.accounts import account_side_of
 from fhir_server.authorization import authorization_server_of
 from fhir_server.interactions.context import Context
+from fhir_server.model import codec
 from fhir_server.model.access import Caller, Identity
 from fhir_server.model.clock import new_id
 from fhir_server.policies.glass import BreakGlass, Glass
@@ -33,8 +34,10 @@ from profiles.terminology import terminology
 from smart_auth.account_side import Neighbours
 from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.bearer import OPERATOR, TokenError
+from smart_auth.discovery import security_of
 from smart_auth.operator_token import OperatorToken, load_or_create
 from smart_auth.ports import ConnectedApp, Happening, Trail
+from smart_auth.register import PATH as REGISTER
 from smart_auth.store import AuthStore
 from smart_auth.vault import Vault
 from smart_auth.vault import load_or_create as load_vault_keys
@@ -48,6 +51,7 @@ class Entry:
 
     Attributes:
         break_glass: opens records in emergencies, for the context of the interactions
+        security: what the CapabilityStatement says of signing in, as JSON
     """
 
     def __init__(
@@ -91,17 +95,21 @@ class Entry:
                 credentials_changed=self._credentials_changed,
                 apps=self._apps,
                 bearer=self._identity_of,
+                session_ended=self._session_ended,
             ),
         )
+        self._operator = OperatorToken(load_or_create(settings.access_token_file))
         self.authorization = authorization_server_of(
             settings,
             self._rows,
             vault,
             self.accounts.sessions,
             trail=trail,
-            operator=OperatorToken(load_or_create(settings.access_token_file)),
+            operator=self._operator,
         )
         self._apps.server = self.authorization
+        self.security = codec.encode(security_of(self.authorization.terms))
+        self._open_paths = frozenset(r.path for r in self.authorization.routes if "OPTIONS" in (r.methods or ()))
         self._watching: list[asyncio.Task[None]] = []
 
     # --- who calls --------------------------------------------------------------------------------------------------
@@ -136,6 +144,18 @@ class Entry:
 
     async def _credentials_changed(self, account_id: str) -> None:
         await asyncio.to_thread(self.authorization.authorizations.revoke_account, account_id)
+
+    def _session_ended(self, session_id: str) -> None:
+        """Somebody signed out: what they had allowed for as long as they were signed in (`online_access`) ends."""
+        self.authorization.authorizations.end_session(session_id)
+
+    def is_operator(self, authorization: str | None) -> bool:
+        """Whether the header carries the operator's token."""
+        return self._operator.accepts(authorization or "")
+
+    def answers_preflight(self, path: str) -> bool:
+        """Whether an endpoint tells browsers by itself which pages may call it."""
+        return path in self._open_paths or path.startswith(f"{REGISTER}/")
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,10 @@ from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fhir_server.model.access import Role
-
-PREFIX = "HEALTHSPHERE_"
+from fhir_server.secret_files import PREFIX, SecretFiles, secrets_of, variable_of
 
 
 class Settings(BaseSettings):
@@ -31,7 +30,31 @@ class Settings(BaseSettings):
     base_url: str = Field(
         "",
         description="Address of the FHIR base as clients see it, when a proxy stands in front. "
-        "Empty: `http://<host>:<port>/fhir`.",
+        "Empty: `http://<host>:<port>/fhir`, or `https` with a certificate.",
+    )
+    tls_cert_file: Path = Field(
+        Path(), description="File with the server's certificate and those above it (PEM): the server then speaks https."
+    )
+    tls_key_file: Path = Field(
+        Path(), description="File with the private key of the certificate (PEM). Empty: it is in `tls_cert_file`."
+    )
+    tls_key_password: SecretStr | None = Field(None, description="Password of the private key's file.")
+    plain_http: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="Whether others on the network may reach the server without TLS. With `refuse` it does not start "
+        "on such an address unless it has a certificate, or `base_url` is https by a proxy.",
+    )
+    hsts_seconds: int = Field(
+        15_552_000,
+        ge=0,
+        le=63_072_000,
+        description="Seconds for which browsers use https alone after a visit (HSTS), when `base_url` is https. "
+        "0: nothing is said.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of the proxies in front, separated by commas; who they say sends a request "
+        "(`X-Forwarded-For`, `X-Forwarded-Proto`) is believed. `none`: nobody is.",
     )
     auth: Literal["on", "off"] = Field(
         "on", description="Whether requests need an access token. `off` is possible on a loopback address only."
@@ -100,6 +123,31 @@ class Settings(BaseSettings):
     )
     max_concurrent_requests: int = Field(
         500, ge=1, description="Requests that one process works on at once; further ones are sent away with 503."
+    )
+    client_requests_per_minute: int = Field(
+        60_000,
+        ge=0,
+        description="Requests a minute that one process takes from one app with one user; 0: any number. "
+        "Further ones are sent away with 429.",
+    )
+    address_requests_per_minute: int = Field(
+        120_000, ge=0, description="The same for one network address; 0: any number."
+    )
+    auth_requests_per_minute: int = Field(
+        1200,
+        ge=0,
+        description="Requests a minute that one process takes from one network address for signing in, tokens and "
+        "registrations; 0: any number.",
+    )
+    outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts at private addresses that the server may fetch key sets from, separated by commas. `none`: "
+        "it connects to public addresses only.",
+    )
+    metrics_access: Literal["local", "open"] = Field(
+        "local",
+        description="Who may read `/metrics` while `auth` is on: programs on this machine and the operator's token, or "
+        "everybody.",
     )
     max_bundle_entries: int = Field(50_000, ge=1, description="Most entries that a batch or transaction may have.")
     default_page_size: int = Field(20, ge=1, description="Matches on a page when the request has no `_count`.")
@@ -199,6 +247,18 @@ class Settings(BaseSettings):
         "auto", description="Form of the log lines; `auto` is `console` on a terminal and `json` elsewhere."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """A variable goes before a file that another variable names."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
     @field_validator("second_factor_roles", mode="before")
     @classmethod
     def _roles(cls, value: object) -> object:
@@ -215,6 +275,23 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             parts = (part.strip().rstrip("/") for part in value.split(","))
             return tuple(part for part in parts if part and part != "none")
+        return value
+
+    @field_validator("trusted_proxies", "outbound_allow", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip() not in ("", "none"))
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is neither an address nor a network such as 10.0.0.0/8") from None
         return value
 
     @field_validator("base_url")
@@ -239,6 +316,8 @@ class Settings(BaseSettings):
                 f"audit=off is possible on a loopback address only, and host is {self.host}: "
                 "nobody could tell who saw what"
             )
+        if self.tls_key_file != Path() and self.tls_cert_file == Path():
+            raise ValueError("tls_key_file is set and tls_cert_file is not: a key alone proves nothing")
         if self.default_page_size > self.max_page_size:
             raise ValueError(
                 f"default_page_size ({self.default_page_size}) is above max_page_size ({self.max_page_size})"
@@ -247,6 +326,9 @@ class Settings(BaseSettings):
             "data_dir": self.data_dir.expanduser().absolute(),
             "base_url": self.base_url or f"{self.local_url}/fhir",
         }
+        for name in ("tls_cert_file", "tls_key_file"):
+            if (path := getattr(self, name)) != Path():
+                derived[name] = path.expanduser().absolute()
         derived["access_token_file"] = (
             derived["data_dir"] / "access-token"  # type: ignore[operator]
             if self.access_token_file == Path()
@@ -270,7 +352,13 @@ class Settings(BaseSettings):
     def local_url(self) -> str:
         """Address by which a program on this machine reaches the server, without a path."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.tls_cert_file != Path() else "http"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+
+    @property
+    def is_https(self) -> bool:
+        """Whether clients reach the server by https, here or at a proxy."""
+        return urlsplit(self.base_url).scheme == "https"
 
     def as_environment(self) -> dict[str, str]:
         """The settings as environment variables, from which `Settings()` in a worker process makes the same again.
@@ -293,9 +381,9 @@ class Settings(BaseSettings):
         return values
 
 
-def variable_of(field: str) -> str:
-    """The environment variable of a setting."""
-    return PREFIX + field.upper()
+def secret_settings() -> tuple[str, ...]:
+    """The settings that are secrets."""
+    return secrets_of(Settings)
 
 
 def is_loopback(host: str) -> bool:

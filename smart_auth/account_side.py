@@ -34,7 +34,7 @@ from smart_auth.passwords import Passwords
 from smart_auth.ports import ConnectedApp, ConnectedApps, CredentialsChanged, Resources, Trail
 from smart_auth.proxies import Proxies
 from smart_auth.registration import Registrar
-from smart_auth.sessions import BrowserSessions
+from smart_auth.sessions import BrowserSessions, SessionEnded, nothing_ends
 from smart_auth.signing_in import SignIn
 from smart_auth.store import AuthStore
 from smart_auth.throttle import Throttle
@@ -53,6 +53,7 @@ class Neighbours:
         credentials_changed: ends what an account has allowed to apps
         apps: what an account has allowed to apps
         bearer: who an access token belongs to, for the admin API
+        session_ended: ends what apps were given for as long as somebody is signed in
     """
 
     records: Resources
@@ -60,6 +61,7 @@ class Neighbours:
     credentials_changed: CredentialsChanged
     apps: ConnectedApps
     bearer: Bearer
+    session_ended: SessionEnded = nothing_ends
 
 
 class NoApps:
@@ -115,7 +117,12 @@ class AccountSide:
         mail = self._sink or SmtpMail(smtp)  # type: ignore[arg-type]  # one of the two
         accounts = Accounts(store)
         self.sessions = BrowserSessions(
-            store, accounts, secure=secure, idle=rules.session_idle, lasts=rules.session_lasts
+            store,
+            accounts,
+            secure=secure,
+            idle=rules.session_idle,
+            lasts=rules.session_lasts,
+            ended=neighbours.session_ended,
         )
         self.parts = Parts(
             origin=origin,

@@ -25,11 +25,14 @@ FORM: Final = "application/x-www-form-urlencoded"
 LARGEST_BODY_BYTES: Final = 65_536
 MOST_PARAMETERS: Final = 100
 
-CORS: Final = {"Access-Control-Allow-Origin": "*"}
+CORS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "WWW-Authenticate, Retry-After",
+}
 NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 PREFLIGHT: Final = {
-    **CORS,
+    "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Accept, X-Requested-With",
     "Access-Control-Max-Age": "86400",
@@ -126,6 +129,7 @@ def page(status: int, title: str, text: str) -> Response:
             "Content-Security-Policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'",
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
         },
     )
 

@@ -86,6 +86,7 @@ class AuthorizationServer:
     Attributes:
         bearer: judges the `Authorization` header of FHIR requests
         clients, authorizations, revocations, keys: what administrators work with
+        store, vault: where rows are, and what is sealed in them
         flow: what the pages of an authorization talk to
     """
 
@@ -104,6 +105,8 @@ class AuthorizationServer:
         more_configuration: dict[str, Any] | None = None,
     ) -> None:
         self.terms = terms
+        self.store = store
+        self.vault = vault
         self.keys = Keys(store, vault, rotate_days=rotate_days)
         self.revocations = Revocations(store)
         self.authorizations = Authorizations(store, self.revocations)

@@ -23,7 +23,7 @@ from smart_auth.model import Client
 from smart_auth.rows import digest_of, new_secret
 from smart_auth.terms import Terms
 
-PATH: Final = "/auth/register"
+PATH: Final = "/auth/clients"
 
 #: The field of a client's row with the digest of its registration access token.
 REGISTRATION_TOKEN: Final = "registration_token"

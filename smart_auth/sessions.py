@@ -31,6 +31,14 @@ SEEN_EVERY = timedelta(minutes=1)
 LONGEST_AGENT = 200
 
 
+#: Told the id of a session that was ended by somebody, from a worker thread.
+SessionEnded = Callable[[str], None]
+
+
+def nothing_ends(_: str) -> None:
+    """Where no app has anything that lasts as long as a session."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenSession:
     """One row of the list on the account page."""
@@ -55,9 +63,11 @@ class BrowserSessions:
         idle: timedelta = timedelta(hours=1),
         lasts: timedelta = timedelta(hours=12),
         clock: Callable[[], datetime] = now,
+        ended: SessionEnded = nothing_ends,
     ) -> None:
         """
         Args:
+            ended: told of each session that somebody ends; blocking
             secure: whether people reach the server by https; the cookie is then bound to this very host by its name
             idle: a session ends when it was not used for so long
             lasts: and so long after it began in any case
@@ -68,6 +78,7 @@ class BrowserSessions:
         self._secure = secure
         self._idle, self._lasts = idle, lasts
         self._now = clock
+        self._ended = ended
         self.cookie = cookie_name("session", secure)
 
     def ensure(self) -> None:
@@ -152,11 +163,18 @@ class BrowserSessions:
 
     def end(self, session_id: str, account_id: str) -> bool:
         """End one session of an account; whether there was one."""
-        return self._rows.delete_one({"_id": session_id, "account_id": account_id}).deleted_count == 1
+        which = {"_id": session_id, "account_id": account_id}
+        if self._rows.find_one(which, {"_id": 1}) is None:
+            return False
+        self._ended(session_id)  # first: were it to fail after, nobody would do it again
+        return self._rows.delete_one(which).deleted_count == 1
 
     def end_all(self, account_id: str, *, but: str = "") -> int:
         """End the sessions of an account, one left out; how many there were."""
-        return self._rows.delete_many({"account_id": account_id, "_id": {"$ne": but}}).deleted_count
+        which = {"account_id": account_id, "_id": {"$ne": but}}
+        for row in self._rows.find(which, {"_id": 1}):
+            self._ended(row["_id"])
+        return self._rows.delete_many(which).deleted_count
 
     def open_of(self, account_id: str) -> list[OpenSession]:
         """The good sessions of an account, the last used first."""

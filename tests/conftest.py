@@ -12,12 +12,17 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import hypothesis
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 from pymongo import MongoClient
 
@@ -233,6 +238,33 @@ def client(server: InProcessServer) -> Iterator[httpx.Client]:
     yield server.client
     server.client.headers = headers
     server.client.cookies.clear()
+
+
+@pytest.fixture(scope="session")
+def make_certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, Path]]:
+    """Makes a certificate that vouches for itself, and its key: the two files. `password` locks the key's."""
+
+    def make(*names: str, password: str = "") -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp("certificate")
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
+        moment = datetime.now(UTC)
+        alternatives = [x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name) for name in names]
+        made = (
+            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+            .not_valid_before(moment - timedelta(days=1))
+            .not_valid_after(moment + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        locked = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+        (folder / "certificate.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        (folder / "key.pem").write_bytes(private)
+        return folder / "certificate.pem", folder / "key.pem"
+
+    return make
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from fhir_server.settings import Settings, is_loopback
+from fhir_server.secret_files import SecretFileError, secret_file_variables
+from fhir_server.settings import Settings, is_loopback, secret_settings
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +90,43 @@ def test_loopback_is_told_from_other_addresses() -> None:
     assert [
         host for host in ("0.0.0.0", "::", "10.0.0.1", "example.org", "127.0.0.1.example.org", "") if is_loopback(host)
     ] == []
+
+
+def test_a_secret_may_come_from_a_file_and_its_own_variable_goes_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("open sesame\n")
+    monkeypatch.setenv("HEALTHSPHERE_SMTP_PASSWORD_FILE", str(secret))
+    assert Settings().smtp_password == SecretStr("open sesame")
+    assert "sesame" not in repr(Settings())
+    monkeypatch.setenv("HEALTHSPHERE_SMTP_PASSWORD", "another")
+    assert Settings().smtp_password == SecretStr("another")
+
+
+@pytest.mark.parametrize("name", secret_settings())
+def test_every_secret_may_come_from_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(secret_settings()) > 3
+    (tmp_path / "secret").write_text("mongodb://me:a-secret-of-some-length@db/")
+    for variable in secret_file_variables(name):
+        monkeypatch.setenv(variable, str(tmp_path / "secret"))
+        assert getattr(Settings(), name) == SecretStr("mongodb://me:a-secret-of-some-length@db/")
+        monkeypatch.delenv(variable)
+    assert getattr(Settings(), name) is None
+
+
+def test_a_secret_whose_file_cannot_be_read_is_no_empty_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEALTHSPHERE_SMTP_PASSWORD_FILE", str(tmp_path / "none"))
+    with pytest.raises(SecretFileError, match=r"HEALTHSPHERE_SMTP_PASSWORD_FILE names .*none, which cannot be read"):
+        Settings()
+
+
+@pytest.mark.parametrize(("given", "kept"), [("none", ()), ("10.0.0.1, fd00::/8", ("10.0.0.1", "fd00::/8"))])
+def test_trusted_proxies_are_addresses_and_networks(given: str, kept: tuple[str, ...]) -> None:
+    assert Settings(trusted_proxies=given).trusted_proxies == kept  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["*", "proxy.example", "10.0.0.0/33", "10.0.0.1/8"])
+def test_a_proxy_by_name_or_anybody_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError, match="neither an address nor a network"):
+        Settings(trusted_proxies=given)  # type: ignore[arg-type]

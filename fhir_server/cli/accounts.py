@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
-
 from fhir_server.accounts import account_side_of
 from fhir_server.app import definitions_of, indexer_of, store_of
+from fhir_server.cli.trail import trail_of
 from fhir_server.records import RepositoryRecords
 from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.repository import Repository
@@ -17,22 +17,10 @@ from fhir_server.validation import Validator
 from profiles.registry import registry
 from profiles.terminology import terminology
 from smart_auth.account_side import AccountSide, Neighbours, NoApps, no_bearer
-from smart_auth.ports import Happening
+from smart_auth.authorizations import Authorizations
+from smart_auth.revocations import Revocations
 from smart_auth.store import AuthStore
 from smart_auth.vault import Vault, load_or_create
-
-
-class LoggedTrail:
-    """Happenings as log lines."""
-
-    async def happened(self, happening: Happening) -> None:
-        structlog.get_logger("accounts").info(
-            "happened", kind=happening.kind, outcome=happening.outcome, account=happening.account_id
-        )
-
-
-async def _ended_by_the_row(_: str) -> None:
-    """Grants are judged by `credentials_changed_at` and the state of the account, both of which are in its row."""
 
 
 @asynccontextmanager
@@ -48,13 +36,28 @@ async def with_account_side(settings: Settings) -> AsyncIterator[AccountSide]:
         Integrity(store, known, settings.base_url, enforced=False),
     )
     rows = AuthStore.connect(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
-    neighbours = Neighbours(RepositoryRecords(repository), LoggedTrail(), _ended_by_the_row, NoApps(), no_bearer)
-    side = account_side_of(settings, rows, Vault(load_or_create(settings.vault_key_file)), neighbours)
+    authorizations = Authorizations(rows, Revocations(rows))
+
+    async def revoke_account(account_id: str) -> None:
+        """End what the account has allowed to apps; a running server hears of it within a second."""
+        await asyncio.to_thread(authorizations.revoke_account, account_id)
+
+    def end_session(session_id: str) -> None:
+        authorizations.end_session(session_id)
+
     try:
         await store.open()
-        await side.open()
-        yield side
+        await asyncio.to_thread(authorizations.open)
+        async with trail_of(settings) as trail:
+            neighbours = Neighbours(
+                RepositoryRecords(repository), trail, revoke_account, NoApps(), no_bearer, session_ended=end_session
+            )
+            side = account_side_of(settings, rows, Vault(load_or_create(settings.vault_key_file)), neighbours)
+            try:
+                await side.open()
+                yield side
+            finally:
+                await side.close()
     finally:
-        await side.close()
         rows.close()
         await close()

@@ -13,8 +13,10 @@ from rich.table import Table
 
 from fhir_server.cli.authorization import with_authorization
 from fhir_server.cli.say import out
+from fhir_server.cli.trail import tell
 from fhir_server.storage.setup import SetupError
 from smart_auth.model import Client
+from smart_auth.ports import Happening
 
 client = typer.Typer(name="client", help="Apps and systems that may ask for access.", no_args_is_help=True)
 
@@ -78,8 +80,9 @@ def add(
         organization=organization or None,
         trusted=trusted,
     )
-    with with_authorization(data_dir) as (server, _):
+    with with_authorization(data_dir) as (server, settings):
         made, new_secret = server.clients.add(registered)
+        tell(settings, Happening("client", client_id=made.client_id, detail="registered by operator"))
         shown = {"client_id": made.client_id, **({"client_secret": new_secret} if new_secret else {})}
     typer.echo(json.dumps(shown, indent=2))
 
@@ -121,15 +124,17 @@ def show(client_id: ClientId, data_dir: DataDir = None) -> None:
 @client.command()
 def disable(client_id: ClientId, data_dir: DataDir = None) -> None:
     """Let a client do nothing any more; all that it was given ends at once."""
-    with with_authorization(data_dir) as (server, _):
+    with with_authorization(data_dir) as (server, settings):
         if not server.clients.deactivate(client_id):
             raise SetupError(f"There is no client {client_id}.")
+        tell(settings, Happening("client", client_id=client_id, detail="disabled by operator"))
     out.print(f"{client_id} is disabled.", highlight=False)
 
 
 @client.command(name="rotate-secret")
 def rotate_secret(client_id: ClientId, data_dir: DataDir = None) -> None:
     """Give a client a new secret, which is printed; the old one is no longer good."""
-    with with_authorization(data_dir) as (server, _):
+    with with_authorization(data_dir) as (server, settings):
         secret = server.clients.rotate_secret(client_id)
+        tell(settings, Happening("client", client_id=client_id, detail="new secret by operator"))
     typer.echo(secret)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import ssl
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -54,7 +56,16 @@ class Companion:
 
     def _answers(self) -> bool:
         target = urlsplit(self._settings.local_url)
-        connection = http.client.HTTPConnection(target.hostname or "127.0.0.1", target.port, timeout=5)
+        host = target.hostname or "127.0.0.1"
+        if target.scheme == "https":
+            # Whether this process answers is asked, by its address, which its certificate need not name.
+            anybody = ssl.create_default_context()
+            anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, target.port, timeout=5, context=anybody
+            )
+        else:
+            connection = http.client.HTTPConnection(host, target.port, timeout=5)
         try:
             connection.request("GET", "/health/live")
             return connection.getresponse().status == http.client.OK
@@ -63,11 +74,17 @@ class Companion:
         finally:
             connection.close()
 
+    @property
+    def _base_url(self) -> str:
+        """Where the examples go: with TLS, to the name that the certificate is for."""
+        settings = self._settings
+        return settings.base_url if settings.tls_cert_file != Path() else f"{settings.local_url}/fhir"
+
     def _load_examples(self) -> None:
         """In a process of its own: generating takes a processor for seconds that the server needs."""
         command = [
             *(sys.executable, "-m", "fhir_server.cli", "examples", "--count", str(self._examples)),
-            *("--base-url", f"{self._settings.local_url}/fhir", "--data-dir", str(self._settings.data_dir)),
+            *("--base-url", self._base_url, "--data-dir", str(self._settings.data_dir)),
         ]
         self._child = subprocess.Popen([sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command])
         status = self._child.wait()

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from fhir_server.cli.say import out, plain_faults, settings_of
-from fhir_server.settings import Settings, variable_of
+from fhir_server.secret_files import secret_file_variables, variable_of
+from fhir_server.settings import Settings, secret_settings
 from fhir_server.storage.check import host_of
 
 
@@ -51,6 +52,7 @@ def _shown(value: object) -> str | int | None:
 
 def _source(name: str) -> str:
     variables = [variable_of(name)] + (["MONGODB_URI"] if name == "mongodb_uri" else [])
+    variables += secret_file_variables(name) if name in secret_settings() else ()
     lower = {variable.lower(): variable for variable, value in os.environ.items() if value}
     return next((lower[variable.lower()] for variable in variables if variable.lower() in lower), "default")
 

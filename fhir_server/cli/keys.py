@@ -67,6 +67,19 @@ def new_vault_key() -> None:
     """Print a new key for the vault.
 
     Put it as the first line into the file HEALTHSPHERE_VAULT_KEY_FILE, above the old one, and restart the server: it
-    encrypts with the first key, and decrypts with all.
+    encrypts with the first key, and decrypts with all. `healthsphere keys reseal` then makes the old one needless.
     """
     typer.echo(Fernet.generate_key().decode())
+
+
+@keys.command()
+def reseal(data_dir: DataDir = None) -> None:
+    """Encrypt all stored secrets again with the first key of the vault's file; then remove the other keys from it.
+
+    Run it when every server process has been restarted with the new key. Servers may run meanwhile.
+    """
+    from smart_auth.resealing import seal_again  # noqa: PLC0415  (heavy: only when it is used)
+
+    with with_authorization(data_dir) as (server, _):
+        count = seal_again(server.store, server.vault)
+    out.print(f"{count} stored secrets are encrypted with the first key of the vault's file.", highlight=False)

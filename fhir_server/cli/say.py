@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from rich.console import Console
 
-from fhir_server.settings import PREFIX, Settings, variable_of
+from fhir_server.secret_files import PREFIX, SecretFileError, variable_of
+from fhir_server.settings import Settings, secret_settings
 from fhir_server.storage.setup import SetupError
 from smart_auth.operator_token import TokenFileError
 from smart_auth.vault import VaultError
@@ -43,6 +44,9 @@ def plain_faults() -> Iterator[None]:
     except (SetupError, TokenFileError, VaultError) as error:
         say_error(str(error))
         raise typer.Exit(SETUP_FAULT) from None
+    except SecretFileError as error:
+        say_error(f"{error}.")
+        raise typer.Exit(WRONG_SETTING) from None
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             say_error(_sentence(detail))
@@ -55,7 +59,8 @@ def _sentence(detail: ErrorDetails) -> str:
         return f"{message}."
     field = str(detail["loc"][0])
     variable = field if field.startswith(PREFIX) else variable_of(field)
-    found = "" if "URI" in variable else f" (found {str(detail['input'])[:80]!r})"
+    secret = field.lower().removeprefix(PREFIX.lower()) in (*secret_settings(), "mongodb_uri")
+    found = "" if secret or "URI" in variable else f" (found {str(detail['input'])[:80]!r})"
     return f"{variable} or --{field.lower().removeprefix(PREFIX.lower()).replace('_', '-')}: {message}{found}."
 
 

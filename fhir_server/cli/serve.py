@@ -19,9 +19,10 @@ from fhir_server.audit.keys import load_or_create_keys
 from fhir_server.cli.companion import Companion
 from fhir_server.cli.database import started_database
 from fhir_server.cli.say import err, plain_faults, say_error, say_warning, settings_of
-from fhir_server.cli.workers import Workers
+from fhir_server.cli.workers import Workers, tls_context_of
 from fhir_server.logging import configure_logging
-from fhir_server.settings import PREFIX, Settings, variable_of
+from fhir_server.secret_files import PREFIX, secret_file_variables, variable_of
+from fhir_server.settings import Settings, is_loopback, secret_settings
 from fhir_server.storage.embedded import EmbeddedMongo
 from fhir_server.storage.folder import prepare_folder
 from fhir_server.storage.setup import SetupError
@@ -71,6 +72,8 @@ def serve(
 def _serve(settings: Settings, examples: int) -> int:
     """Run everything in the order in which it can fail with the least to undo. Returns the exit status."""
     signal.signal(signal.SIGTERM, _leave)
+    require_encryption(settings)
+    require_certificate(settings)
     listener = bound_socket(settings.host, settings.port)
     prepare_folder(settings.data_dir)
     if settings.auth == "on":
@@ -91,6 +94,40 @@ def _serve(settings: Settings, examples: int) -> int:
             workers.run()
         err.print("Stopping", highlight=False)
     return 1 if database_ended else 0
+
+
+def require_encryption(settings: Settings) -> None:
+    """Refuse to send tokens and records over a network for everybody on it to read.
+
+    Raises:
+        SetupError: others reach the server, and nothing says that they do so by https.
+    """
+    if is_loopback(settings.host) or settings.is_https or settings.plain_http == "allow":
+        return
+    raise SetupError(
+        f"Others can reach {settings.host}, and would send passwords, tokens and health records unencrypted: set "
+        "HEALTHSPHERE_TLS_CERT_FILE; or, with a proxy in front that ends TLS, HEALTHSPHERE_BASE_URL to its https "
+        "address; or HEALTHSPHERE_PLAIN_HTTP=allow if the network is safe by other means."
+    )
+
+
+def require_certificate(settings: Settings) -> None:
+    """See that certificate and key can be used, before anything is started.
+
+    Raises:
+        SetupError: they cannot.
+    """
+    if settings.tls_cert_file == Path():
+        return
+    try:
+        tls_context_of(settings)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        key = settings.tls_key_file if settings.tls_key_file != Path() else settings.tls_cert_file
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "wrong password"
+        raise SetupError(
+            f"The certificate {settings.tls_cert_file} with the key {key} cannot be used ({reason}): correct "
+            "HEALTHSPHERE_TLS_CERT_FILE, HEALTHSPHERE_TLS_KEY_FILE and HEALTHSPHERE_TLS_KEY_PASSWORD."
+        ) from error
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -133,6 +170,7 @@ def _watch(embedded: EmbeddedMongo | None, workers: Workers) -> list[int]:
 
 def _warn_of_unknown_variables() -> None:
     known = {variable_of(name) for name in Settings.model_fields} | OTHER_VARIABLES
+    known |= {variable for name in secret_settings() for variable in secret_file_variables(name)}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             say_warning(f"{name} is no setting of HealthSphere and does nothing; `healthsphere config` lists them.")

@@ -82,8 +82,11 @@ async def audited(
 
 
 def is_audited(request: Request, answer: Answer) -> bool:
-    """All but what shows nothing of anybody: the CapabilityStatement, and addresses that do not exist."""
-    if request.path == ("metadata",):
+    """All but what shows nothing of anybody: the CapabilityStatement, and addresses that do not exist.
+
+    A client that sends too much is told so and shown nothing; recording each time would let it fill the trail.
+    """
+    if request.path == ("metadata",) or answer.status == 429:
         return False
     return (
         answer.status in (401, 403)

@@ -159,10 +159,9 @@ async def _unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterato
 
 
 def content_headers(content: Content) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer that is a content: what it is, and that no browser shows it as a page of this server."""
+    """The headers of an answer that is a content: what it is, and that browsers save it instead of showing it."""
     return [
         (b"content-type", (content.media_type or "application/octet-stream").encode("latin-1", "replace")),
-        (b"x-content-type-options", b"nosniff"),
         (b"content-disposition", b"attachment"),
         (b"vary", b"accept"),
         (b"cache-control", b"private, no-cache"),

@@ -35,10 +35,12 @@ from fhir_server.http.content import (
     preferred,
     send_content,
 )
+from fhir_server.http.doors import CONTENT_HEADERS, DATA_HEADERS
 from fhir_server.http.limits import RequestLimits
 from fhir_server.http.metrics import IN_FLIGHT, seconds_of
 from fhir_server.http.negotiate import FHIR_JSON, FORM, XML_TYPES, body_type, lists_resources
 from fhir_server.http.presentation import PLAIN, Presentation, accepted, json_body, presentation_of, presented
+from fhir_server.http.rates import Rates, place_of
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.table import shape_of
 from fhir_server.model import codec
@@ -78,6 +80,7 @@ class FhirApplication:
         gate: Gate | None,
         entrance: Entrance,
         trail: Trail | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self._context = context
         self._base_url = base_url
@@ -88,6 +91,7 @@ class FhirApplication:
         self._gate = gate
         self._entrance = entrance
         self._trail = trail
+        self._rates = rates
         self._converter = Converter(context.registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,6 +142,8 @@ class FhirApplication:
         try:
             query = scope["query_string"].decode("latin-1")
             self._limits.require(len(raw_path(scope)) + len(query), scope["headers"], self._running)
+            if self._rates is not None and (client := scope.get("client")):
+                self._rates.of_address.require(place_of(client[0]))
             request = Request(
                 method="GET" if method == "HEAD" else method,
                 head=method == "HEAD",
@@ -160,7 +166,10 @@ class FhirApplication:
             if gives_content(method, path):
                 request.preferred = preferred(accept)
             if self._gate is not None and path != ("metadata",):
-                context = self._entered(await self._gate.caller_of(headers.get("authorization")))
+                caller = await self._gate.caller_of(headers.get("authorization"))
+                if self._rates is not None:
+                    self._rates.require(caller)
+                context = self._entered(caller)
             if carries_content(method, path):
                 receive = peeked = Peeked(receive, headers)
                 if await peeked.is_content():
@@ -224,7 +233,8 @@ class FhirApplication:
         request_id: str,
     ) -> None:
         body, content = answer.body, answer.content
-        out = [(b"x-request-id", request_id.encode())]
+        raw = content is not None and body is None
+        out = [(b"x-request-id", request_id.encode()), *(CONTENT_HEADERS if raw else DATA_HEADERS)]
         if answer.version is not None:
             # Of a content the bytes are the same each time, so its tag is a strong one, which `If-Range` needs.
             out.append((b"etag", (b'W/"%d"' if content is None or body is not None else b'"%d"') % answer.version))

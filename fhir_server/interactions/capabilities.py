@@ -54,6 +54,7 @@ class Policy:
 
     deletes_several: bool = False
     references_enforced: bool = False
+    security: bytes = b""
 
 
 #: Where settings are as they come.
@@ -67,7 +68,7 @@ async def capabilities(context: Context, request: Request) -> Answer:
         raise InvalidError(
             f"`mode` is {mode[:40]!r}; expected one of {', '.join(MODES)}.", code="value", key="HS-METADATA-MODE"
         )
-    policy = Policy(context.limits.conditional_delete > 1, context.repository.integrity.enforced)
+    policy = Policy(context.limits.conditional_delete > 1, context.repository.integrity.enforced, context.security)
     return Answer(
         200,
         statement(
@@ -129,6 +130,7 @@ def capability_statement(
         "rest": [
             {
                 "mode": "server",
+                **({"security": codec.decode(policy.security)} if policy.security else {}),
                 "resource": [resource_row(registry, operations, base_url, name, codes, policy) for name in types],
                 "interaction": [{"code": code} for code in system],
                 "searchParam": system_parameters(registry),

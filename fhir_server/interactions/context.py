@@ -37,7 +37,8 @@ class Context:
 
     `caller` is who asks, and all that is reached from here is held to what they may see and change; `unguarded` is the
     server without that, for operations that say so (`Operation.elevated`), None where nothing is limited. `break_glass`
-    opens records in emergencies; None where no access control is.
+    opens records in emergencies; None where no access control is. `security` is what the CapabilityStatement says of
+    signing in, as JSON; empty where nobody does.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions. `caught_up` returns when all that was done until now can be found as AuditEvents.
@@ -57,6 +58,7 @@ class Context:
     caller: Caller = NOBODY
     unguarded: Context | None = None
     break_glass: BreakGlass | None = None
+    security: bytes = b""
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

@@ -166,6 +166,12 @@ class UnprocessableError(FhirError):
     status, code = 422, "business-rule"
 
 
+class TooManyRequestsError(FhirError):
+    """429: a client sends more requests than it may."""
+
+    status, code = 429, "throttled"
+
+
 class HeadersTooLargeError(FhirError):
     """431: the headers are more than the server takes."""
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from fhir_server.cli.config import default_of
-from fhir_server.settings import Settings, variable_of
+from fhir_server.secret_files import variable_of
+from fhir_server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| `(HEALTHSPHERE_\w+)` \| (.*?) \| (.*) \|$", re.MULTILINE)

@@ -166,3 +166,53 @@ def test_a_new_vault_key_is_one_that_the_vault_takes(run: Runner, tmp_path: Path
     result = CliRunner().invoke(app, ["keys", "list"], env=run.environment)
     assert result.exit_code == 1
     assert "vault key is not the one of this server" in result.stderr
+
+
+# --- the vault's key --------------------------------------------------------------------------------------------------
+
+
+def test_the_vaults_key_is_replaced_and_the_old_one_is_then_needed_by_nothing(run: Runner, tmp_path: Path) -> None:
+    run("keys", "list")  # makes the vault's key and the signing keys
+    path = tmp_path / "data" / "vault-key"
+    old = path.read_text().strip()
+    with with_authorization(None) as (server, _):
+        server.store.rows("accounts").insert_one(
+            {
+                "_id": "ida",
+                "totp": {"secret": server.vault.sealed("seed"), "last_step": 7},
+                "totp_new": server.vault.sealed("new seed"),
+            }
+        )
+        server.store.rows("accounts").insert_one({"_id": "uwe"})
+    new = run("keys", "new-vault-key").strip()
+    path.write_text(f"{new}\n{old}\n")
+    assert "4 stored secrets" in run("keys", "reseal")
+    path.write_text(f"{new}\n")
+    assert "signs" in run("keys", "list")
+    with with_authorization(None) as (server, _):
+        row = server.store.rows("accounts").find_one({"_id": "ida"})
+        assert row is not None
+        assert server.vault.opened(row["totp"]["secret"]) == "seed"
+        assert server.vault.opened(row["totp_new"]) == "new seed"
+        assert row["totp"]["last_step"] == 7
+    path.write_text(f"{old}\n")
+    assert "cannot be opened" in run("keys", "list", status=1)
+
+
+def test_a_secret_of_an_unknown_key_stops_the_resealing_and_says_so(run: Runner) -> None:
+    run("keys", "list")
+    with with_authorization(None) as (server, _):
+        foreign = Fernet(Fernet.generate_key()).encrypt(b"seed")
+        server.store.rows("accounts").insert_one({"_id": "ida", "totp_new": foreign})
+    assert "cannot be opened" in run("keys", "reseal", status=1)
+
+
+def test_everything_that_is_sealed_is_resealed() -> None:
+    """A new use of `vault.sealed` must be named in `smart_auth.resealing`."""
+    root = Path(__file__).parents[2] / "smart_auth"
+    uses = {
+        path.name: path.read_text().count("vault.sealed(")
+        for path in root.rglob("*.py")
+        if "vault.sealed(" in path.read_text()
+    }
+    assert uses == {"keys.py": 1, "credentials.py": 1}

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import fhir_server.load
 from fhir_server.cli import app
 from fhir_server.load import LoadOptions, LoadReport
-from fhir_server.settings import Settings, variable_of
+from fhir_server.secret_files import variable_of
+from fhir_server.settings import Settings
 
 TOKEN = "a-token-of-more-than-twenty-characters"
 

@@ -18,8 +18,12 @@ from fhir_server.storage.embedded import EmbeddedMongo
 from fhir_server.storage.running import running_uri
 from fhir_server.storage.setup import SetupError
 from smart_auth.accounts import Accounts
+from smart_auth.authorizations import Authorizations
 from smart_auth.mail import Smtp
+from smart_auth.model import Authorization, LaunchContext
 from smart_auth.outside import Provider
+from smart_auth.revocations import Revocations
+from smart_auth.rows import now
 from smart_auth.store import AuthStore
 
 PASSWORD = "tangerine gravel kazoo"
@@ -65,6 +69,26 @@ def test_the_first_administrator_is_made_invites_lists_and_cannot_be_disabled(
     store.close()
     assert row is not None
     assert row["password"].startswith("$argon2id$")
+
+
+def test_a_disabled_account_loses_what_it_had_allowed_to_apps(
+    user: Callable[..., Any], mongodb_uri: str, mongodb_database: str
+) -> None:
+    assert user("add", "root@example.org", "--name", "Rosa Root", said=f"{PASSWORD}\n").exit_code == 0
+    assert user("add", "aud@example.org", "--name", "A", "--role", "auditor", said=f"{PASSWORD}\n").exit_code == 0
+    store = AuthStore.connect(mongodb_uri, mongodb_database)
+    try:
+        account_id = Accounts(store).row_of_email("aud@example.org")["_id"]  # type: ignore[index]
+        revocations = Revocations(store)
+        grants = Authorizations(store, revocations)
+        grants.add(Authorization("grant-1", "app", account_id, "offline_access", LaunchContext(), now()))
+        made_ms = int(now().timestamp() * 1000)
+        assert user("disable", "aud@example.org").exit_code == 0
+        assert grants.get("grant-1").revoked_at is not None  # type: ignore[union-attr]
+        revocations.refresh()  # as a running server does, every so often
+        assert revocations.meets("another-grant", "token", account_id, "app", made_ms)
+    finally:
+        store.close()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from fhir_server.cli import app
 from fhir_server.cli.serve import OTHER_VARIABLES
 from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.model import errors
-from fhir_server.settings import Settings, variable_of
+from fhir_server.secret_files import secret_file_variables, variable_of
+from fhir_server.settings import Settings, secret_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -208,6 +209,7 @@ def test_the_documented_statuses_of_message_keys_are_those_of_the_code() -> None
 @by_name
 def test_settings_that_a_page_names_exist(page: Path) -> None:
     known = {variable_of(name) for name in Settings.model_fields} | OTHER_VARIABLES
+    known |= {variable for name in secret_settings() for variable in secret_file_variables(name)}
     assert set(re.findall(r"\bHEALTHSPHERE_[A-Z_]*[A-Z]\b", page.read_text("utf-8"))) <= known
 
 

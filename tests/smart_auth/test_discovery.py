@@ -95,7 +95,7 @@ def test_other_parts_add_their_members() -> None:
     told = smart_configuration(terms, {"user_access_brand_bundle": "https://x", "capabilities": ["smart-app-state"]})
     assert told["user_access_brand_bundle"] == "https://x"
     assert told["capabilities"][-1] == "smart-app-state"
-    assert told["registration_endpoint"] == "https://fhir.example.org/auth/register"
+    assert told["registration_endpoint"] == "https://fhir.example.org/auth/clients"
 
 
 def test_the_capability_statement_names_the_endpoints_for_older_apps() -> None:

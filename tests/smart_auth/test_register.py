@@ -31,7 +31,7 @@ def world(make_world: Any) -> World:
 def register(world: World, token: str = "", **changes: Any) -> httpx.Response:
     body = {name: value for name, value in {**APP, **changes}.items() if value is not None}
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return world.http.post("/auth/register", json=body, headers=headers)
+    return world.http.post("/auth/clients", json=body, headers=headers)
 
 
 def test_an_app_registers_itself_and_can_be_used_at_once(world: World) -> None:
@@ -40,7 +40,7 @@ def test_an_app_registers_itself_and_can_be_used_at_once(world: World) -> None:
     assert answer.headers["cache-control"] == "no-store"
     body = answer.json()
     assert body["scope"] == "openid fhirUser launch/patient patient/*.rs"
-    assert body["registration_client_uri"] == f"{world.root}/auth/register/{body['client_id']}"
+    assert body["registration_client_uri"] == f"{world.root}/auth/clients/{body['client_id']}"
     assert body["launch_url"] == "https://app.example.org/launch"
     assert "client_secret" not in body
     client = world.auth.clients.get(body["client_id"])
@@ -55,7 +55,7 @@ def test_a_confidential_app_is_told_its_secret_once(world: World) -> None:
     assert body["token_endpoint_auth_method"] == "client_secret_basic"
     assert (len(body["client_secret"]) >= 43, body["client_secret_expires_at"]) == (True, 0)
     read = world.http.get(
-        f"/auth/register/{body['client_id']}",
+        f"/auth/clients/{body['client_id']}",
         headers={"Authorization": f"Bearer {body['registration_access_token']}"},
     )
     assert "client_secret" not in read.json()
@@ -99,7 +99,7 @@ def test_a_registration_that_is_no_good_is_refused(world: World, changes: dict[s
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b"[" * 60_000, b'{"a": "' + b"x" * 70_000 + b'"}'])
 def test_what_is_no_registration_is_refused(world: World, body: bytes) -> None:
-    assert world.http.post("/auth/register", content=body).status_code == 400
+    assert world.http.post("/auth/clients", content=body).status_code == 400
 
 
 def test_an_app_that_acts_for_itself_is_registered_only_by_who_may(world: World) -> None:
@@ -133,7 +133,7 @@ def test_the_policy_decides_who_may_register(make_world: Any) -> None:
 
 
 def configuration(world: World, body: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    return f"/auth/register/{body['client_id']}", {"Authorization": f"Bearer {body['registration_access_token']}"}
+    return f"/auth/clients/{body['client_id']}", {"Authorization": f"Bearer {body['registration_access_token']}"}
 
 
 def test_an_app_reads_changes_and_removes_its_registration(world: World) -> None:
@@ -158,7 +158,7 @@ def test_a_registration_is_its_apps_alone(world: World) -> None:
     for bad in ({}, configuration(world, other)[1], {"Authorization": f"Bearer {OPERATOR}"}):
         for method in ("GET", "DELETE"):
             assert world.http.request(method, url, headers=bad).status_code == 401
-    assert world.http.get("/auth/register/unknown", headers=headers).status_code == 401
+    assert world.http.get("/auth/clients/unknown", headers=headers).status_code == 401
     for change in (
         {"client_id": other["client_id"]},
         {"client_id": one["client_id"], "registration_access_token": "x"},
