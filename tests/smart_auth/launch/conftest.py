@@ -39,10 +39,11 @@ from smart_auth.account_side import AccountSide, Neighbours
 from smart_auth.accounts import account_of
 from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.bearer import TokenError
+from smart_auth.brands import Brand
 from smart_auth.discovery import security_of
 from smart_auth.fetch import fetcher
 from smart_auth.granted_apps import GrantedApps
-from smart_auth.launch_side import LaunchSide
+from smart_auth.launch_side import LaunchSide, configuration_of
 from smart_auth.launches import LaunchTokens
 from smart_auth.model import Account, Client
 from smart_auth.operator_token import OperatorToken
@@ -243,6 +244,7 @@ class Site:
         self.terms = Terms(self.issuer, **terms)
         self.store = AuthStore.connect(uri, database)
         self.records, self.trail, self.apps = StandInRecords(), Heard(), GrantedApps()
+        self.brand = Brand(name="Good Health", website="https://www.goodhealth.example.org/home")
         self._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
         vault = Vault((Fernet.generate_key().decode(),))
         self.vault = vault
@@ -281,10 +283,11 @@ class Site:
             trail=self.trail,
             operator=OperatorToken(OPERATOR),
             fetch=fetcher(loopback=True),
+            more_configuration=configuration_of(self.brand, self.terms),
         )
 
     def launches(self, vault: Vault) -> LaunchSide:
-        return LaunchSide(self.auth, self.side, self.tokens, self.records, self.trail)
+        return LaunchSide(self.store, vault, self.auth, self.side, self.tokens, self.records, self.trail, self.brand)
 
     def _app(self) -> Starlette:
         return Starlette(
