@@ -177,12 +177,13 @@ class BrandBundle:
         rows.update_one(
             {"_id": "bundle", "digest": {"$ne": self._digest}}, {"$set": {"digest": self._digest, "since": now()}}
         )
-        row: Row = rows.find_one_and_update(
+        row: Row | None = rows.find_one_and_update(
             {"_id": "bundle"},
             {"$setOnInsert": {"digest": self._digest, "since": now()}},
             upsert=True,
             return_document=ReturnDocument.AFTER,
         )
+        assert row is not None  # it was made if it was not there
         since: datetime = row["since"]
         head = {name: self._bundle[name] for name in ("resourceType", "id", "meta", "type")}
         self.contents = {

@@ -22,7 +22,7 @@ def administrator(launch_site: Any) -> Any:
     """An administrator's browser."""
     browser = launch_site.browser()
     account = launch_site.account("administrator", name="Ada Min", fhir_user=None)
-    session, secret = launch_site.side.sessions.begin(account, ("pwd", "otp"), address="", agent="")
+    _, secret = launch_site.side.sessions.begin(account, ("pwd", "otp"), address="", agent="")
     browser.http.cookies.set(launch_site.side.sessions.cookie, secret)
     return browser
 

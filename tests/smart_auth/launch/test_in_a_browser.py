@@ -19,7 +19,7 @@ CHROMIUM = next(
 NPM = shutil.which("npm") or ""
 PASSWORD = "tangerine gravel kazoo"
 #: Where to keep pictures of the pages, when somebody wants to look at them.
-PICTURES = os.environ.get("HEALTHSPHERE_TEST_PICTURES", "")
+PICTURES = os.environ.get("TEST_PICTURES", "")
 
 pytestmark = [
     pytest.mark.slow,
@@ -158,8 +158,8 @@ def test_fhirclient_completes_a_standalone_launch_with_a_patient_chosen_and_a_sc
     doctor.page.get_by_label("Read measurements, test results and other observations").uncheck()
     doctor.page.get_by_role("button", name="Allow", exact=True).click()
     said = doctor.said()
-    assert said["name"] == "Jonas Falk", said
-    assert said["user"] == f"{launch_site.issuer}/Practitioner/1"
+    assert said.get("name") == "Jonas Falk", said
+    assert said["user"] == "Practitioner/1"
     assert said["scope"] == "openid fhirUser launch/patient patient/Patient.rs offline_access"
     assert said["refreshed"] is True
     assert not doctor.faults
@@ -235,7 +235,7 @@ def test_every_page_fits_and_works_without_a_fault(somebody: Any, launch_site: A
     for more in doctor.page.get_by_text("Only some of it").all():
         more.click()
     look("consent-open")
-    doctor.page.locator("main").get_by_label("Laboratory results").first.check()
+    doctor.page.locator("main").get_by_label("Laboratory results").last.check()
     doctor.page.get_by_role("button", name="Allow", exact=True).click()
     assert "would give all of them" in doctor.page.get_by_role("alert").inner_text()
     look("consent-conflict")
@@ -245,7 +245,7 @@ def test_every_page_fits_and_works_without_a_fault(somebody: Any, launch_site: A
         (f"/auth/launch?app={app.client_id}&patient=Patient/3", "launch"),
         ("/auth/consent?request=over", "over"),
     ):
-        doctor.page.goto(path)
+        doctor.page.goto(path, wait_until="load")
         look(name)
     allowed = [fault for fault in doctor.faults if "400 (Bad Request)" not in fault]
     assert not allowed
