@@ -31,9 +31,10 @@ pytestmark = [
 ]
 
 #: An app as its documentation says one is written: a page that asks, and a page to which the user comes back.
-LAUNCH_PAGE = """<!doctype html><title>Launch</title><script src="{script}"></script>
+LAUNCH_PAGE = """<!doctype html><title>Launch</title><link rel="icon" href="data:,"><script src="{script}"></script>
 <script>FHIR.oauth2.authorize({options});</script>"""
-INDEX_PAGE = """<!doctype html><title>App</title><script src="{script}"></script><pre id="said"></pre>
+INDEX_PAGE = """<!doctype html><title>App</title><link rel="icon" href="data:,">
+<script src="{script}"></script><pre id="said"></pre>
 <script>
 const said = (what) => {{ document.getElementById("said").textContent = JSON.stringify(what); }};
 FHIR.oauth2.ready()
