@@ -11,7 +11,9 @@ import base64
 import hashlib
 import re
 import secrets
+import shutil
 import socket
+import subprocess
 import threading
 import time
 import uuid
@@ -19,6 +21,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
@@ -55,6 +58,11 @@ from smart_auth.vault import Vault
 
 T = TypeVar("T")
 
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+NPM = shutil.which("npm") or ""
+
 PASSWORD = "tangerine gravel kazoo"
 OPERATOR = "operator-token-of-the-tests-000"
 APP = "https://app.example.org"
@@ -76,6 +84,10 @@ ENCOUNTERS = {
     ),
     "Patient/4": (EncounterCard("Encounter/41", "Follow-up", "2026-11-20T14:00:00Z", "in-progress"),),
 }
+
+
+def challenge_of(verifier: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
 class StandInRecords:
@@ -168,7 +180,7 @@ class _Forms(HTMLParser):
 class Browser:
     """One person's browser."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Any) -> None:
         self.site = site
         self.http = httpx.Client(timeout=30)
         self.at = ""
@@ -398,7 +410,6 @@ class Site:
     def asking(self, client: Client, scope: str, **more: str) -> tuple[str, dict[str, str]]:
         """A verifier, and the parameters of a good authorization request."""
         verifier = secrets.token_urlsafe(48)
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         return verifier, {
             "response_type": "code",
             "client_id": client.client_id,
@@ -406,7 +417,7 @@ class Site:
             "scope": scope,
             "state": "the state",
             "aud": self.issuer,
-            "code_challenge": challenge,
+            "code_challenge": challenge_of(verifier),
             "code_challenge_method": "S256",
             **more,
         }
@@ -461,3 +472,34 @@ def make_launch_site(mongodb_uri: str) -> Iterator[Callable[..., Site]]:
 def launch_site(make_launch_site: Callable[..., Site]) -> Site:
     """A server that the tests of this process share: register clients and people of your own."""
     return make_launch_site()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A real browser, as the system has it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def fhirclient_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script of npm's fhirclient, as published."""
+    if not NPM:
+        pytest.skip("npm is not installed")
+    folder = tmp_path_factory.mktemp("fhirclient")
+    installed = subprocess.run(
+        [NPM, "install", "--no-audit", "--no-fund", "--ignore-scripts", "fhirclient@2"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    if installed.returncode:
+        pytest.skip(f"npm cannot install fhirclient: {installed.stderr[-200:]}")
+    return folder / "node_modules/fhirclient/build/fhir-client.min.js"

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
-NPM = shutil.which("npm") or ""
 PASSWORD = "tangerine gravel kazoo"
 #: Where to keep pictures of the pages, when somebody wants to look at them.
 PICTURES = os.environ.get("TEST_PICTURES", "")
@@ -24,7 +17,6 @@ PICTURES = os.environ.get("TEST_PICTURES", "")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.server,
-    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium"),
     # Playwright's own loop leaves its pipes to the collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -47,33 +39,6 @@ FHIR.oauth2.ready()
   }})
   .catch((error) => said({{error: String(error)}}));
 </script>"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="session")
-def fhirclient_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The script of npm's fhirclient, as published."""
-    if not NPM:
-        pytest.skip("npm is not installed")
-    folder = tmp_path_factory.mktemp("fhirclient")
-    installed = subprocess.run(
-        [NPM, "install", "--no-audit", "--no-fund", "--ignore-scripts", "fhirclient@2"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    if installed.returncode:
-        pytest.skip(f"npm cannot install fhirclient: {installed.stderr[-200:]}")
-    return folder / "node_modules/fhirclient/build/fhir-client.min.js"
 
 
 class Person:
