@@ -17,7 +17,8 @@ from starlette.routing import BaseRoute
 
 from fhir_server.access.entrance import Entrance
 from fhir_server.accounts import account_side_of
-from fhir_server.authorization import authorization_server_of
+from fhir_server.authorization import authorization_server_of, terms_of
+from fhir_server.brand import brand_of
 from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.model.access import Caller, Identity
@@ -32,11 +33,13 @@ from fhir_server.storage.store import Store
 from profiles.registry import Registry
 from profiles.terminology import terminology
 from smart_auth.account_side import Neighbours
-from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.bearer import OPERATOR, TokenError
 from smart_auth.discovery import security_of
+from smart_auth.granted_apps import GrantedApps
+from smart_auth.launch_side import LaunchSide, configuration_of
+from smart_auth.launches import LaunchTokens
 from smart_auth.operator_token import OperatorToken, load_or_create
-from smart_auth.ports import ConnectedApp, Happening, Trail
+from smart_auth.ports import Happening, Trail
 from smart_auth.register import PATH as REGISTER
 from smart_auth.store import AuthStore
 from smart_auth.vault import Vault
@@ -84,16 +87,18 @@ class Entry:
             base_permits=settings.consent_default == "permit",
         )
         vault = Vault(load_vault_keys(settings.vault_key_file))
-        self._apps = Apps()
+        apps = GrantedApps()
+        records = FhirRecords(server, self.entered)
+        brand, tokens = brand_of(settings), LaunchTokens(self._rows)
         self.accounts = account_side_of(
             settings,
             self._rows,
             vault,
             Neighbours(
-                records=FhirRecords(server, self.entered),
+                records=records,
                 trail=trail,
                 credentials_changed=self._credentials_changed,
-                apps=self._apps,
+                apps=apps,
                 bearer=self._identity_of,
                 session_ended=self._session_ended,
             ),
@@ -104,10 +109,13 @@ class Entry:
             self._rows,
             vault,
             self.accounts.sessions,
+            launches=tokens,
             trail=trail,
             operator=self._operator,
+            more_configuration=configuration_of(brand, terms_of(settings)),
         )
-        self._apps.server = self.authorization
+        apps.server = self.authorization
+        self.launches = LaunchSide(self._rows, vault, self.authorization, self.accounts, tokens, records, trail, brand)
         self.security = codec.encode(security_of(self.authorization.terms))
         self._open_paths = frozenset(r.path for r in self.authorization.routes if "OPTIONS" in (r.methods or ()))
         self._watching: list[asyncio.Task[None]] = []
@@ -161,11 +169,12 @@ class Entry:
 
     def routes(self) -> list[BaseRoute]:
         """All pages and endpoints of the sign-in side."""
-        return [*self.authorization.routes, *self.accounts.routes()]
+        return [*self.authorization.routes, *self.accounts.routes(), *self.launches.routes()]
 
     async def open(self) -> None:
         await asyncio.to_thread(self.authorization.open)
         await self.accounts.open()
+        await self.launches.open()
         await self._policies.open()
         self._watching = [
             asyncio.create_task(self.authorization.watch(), name="revocations and keys"),
@@ -202,28 +211,3 @@ class GlassTrail:
             patient=glass.patient,
             detail=detail,
         )
-
-
-class Apps:
-    """What people have allowed to apps; fills the port `ConnectedApps`."""
-
-    server: AuthorizationServer
-
-    async def of(self, account_id: str) -> list[ConnectedApp]:
-        return await asyncio.to_thread(self._of, account_id)
-
-    def _of(self, account_id: str) -> list[ConnectedApp]:
-        found = []
-        for grant in self.server.authorizations.of(account_id=account_id):
-            client = self.server.clients.get(grant.client_id)
-            name = client.name if client is not None else grant.client_id
-            found.append(ConnectedApp(grant.id, name, grant.scope, grant.created_at, grant.last_used_at))
-        return found
-
-    async def revoke(self, account_id: str, grant_id: str) -> None:
-        await asyncio.to_thread(self._revoke, account_id, grant_id)
-
-    def _revoke(self, account_id: str, grant_id: str) -> None:
-        grant = self.server.authorizations.get(grant_id)
-        if grant is not None and grant.account_id == account_id:
-            self.server.authorizations.revoke(grant_id)

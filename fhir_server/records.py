@@ -109,6 +109,15 @@ class FhirRecords(RepositoryRecords):
         found = await self._found(context, "Encounter", [("subject", patient), ("_sort", "-date")], limit)
         return [encounter_of(resource) for resource in found]
 
+    async def encounter(self, identity: Identity, patient: str, reference: str) -> EncounterCard | None:
+        """One encounter of the patient; None when there is none that this user may see."""
+        context = await self._entered(identity)
+        resource_type, _, resource_id = reference.partition("/")
+        if resource_type != "Encounter" or not resource_id:
+            return None
+        found = await self._found(context, "Encounter", [("_id", escaped(resource_id)), ("subject", patient)], 1)
+        return encounter_of(found[0]) if found else None
+
     async def _read(self, context: Context, reference: str) -> Json | None:
         resource_type, _, resource_id = reference.partition("/")
         if not context.registry.is_resource_type(resource_type) or not resource_id:

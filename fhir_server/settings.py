@@ -242,6 +242,15 @@ class Settings(BaseSettings):
     break_glass_minutes: int = Field(
         240, ge=1, le=10_080, description="Longest time for which a record can be opened by breaking the glass."
     )
+    brand_name: str = Field(
+        "HealthSphere", min_length=1, description="Name of who runs the server, as apps show it to people."
+    )
+    brand_website: str = Field(
+        "", description="Website of who runs the server; it names the brand. Empty: the server's own address."
+    )
+    brand_file: Path = Field(
+        Path(), description="JSON file with more about the brand: logo, addresses, portal (see smart). Empty: none."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="Form of the log lines; `auto` is `console` on a terminal and `json` elsewhere."

@@ -85,6 +85,7 @@ class AccountSide:
     Attributes:
         sessions: fills the port `Sessions`
         pages: for other parts that show pages of the same kind
+        admin_api: for other parts that have endpoints for administrators
         parts: for the command line
         administration, verification: for the command line, and for what comes on top (two-person rules, expiry)
     """
@@ -149,7 +150,7 @@ class AccountSide:
         self.outside = Outside(self.parts, tuple(providers), client)
         self.pages = Pages(self.parts)
         self._proxies = Proxies(self.parts, self.registrar)
-        self._bearer = neighbours.bearer
+        self.admin_api = AdminApi(self.pages, self.administration, self.verification, neighbours.bearer)
 
     async def open(self) -> None:
         """Make the indexes that are not there yet."""
@@ -181,7 +182,7 @@ class AccountSide:
             *PasskeyPages(pages, self.passkeys, self.sign_in, account).routes(),
             *OutsidePages(pages, self.outside, self.sign_in, arrival).routes(),
             *AdminPages(pages, self.administration, self.verification, self._sink).routes(),
-            *AdminApi(pages, self.administration, self.verification, self._bearer).routes(),
+            *self.admin_api.routes(),
             Mount("/auth/static", StaticFiles(directory=FOLDER / "static"), name="auth-static"),
         ]
 

@@ -175,6 +175,8 @@ def checked(client: Client) -> None:
         raise ClientError(f"The way to authenticate is one of {', '.join(AUTH_METHODS)}.")
     if not client.grant_types or set(client.grant_types) - set(GRANT_TYPES):
         raise ClientError(f"The grant types are some of {', '.join(GRANT_TYPES)}.")
+    if len(client.description) > 500 or len(client.publisher) > 200:
+        raise ClientError("A description has up to 500 characters, and who makes the app up to 200.")
     _check_uris(client)
     if "client_credentials" in client.grant_types and client.auth_method == "none":
         raise ClientError("A public client cannot act for itself: client_credentials needs a way to authenticate.")

@@ -89,6 +89,10 @@ class Client:
         organization: whose system it is; None for the server's own
         trusted: whether the consent page is left out (only for first-party apps)
         active: whether it may do anything
+        description: what it does, in a sentence or two, for people
+        publisher: who makes it
+        listed: whether the gallery shows it; an app that registered itself waits for an administrator
+        state_systems: systems of app state codes that it shares with other apps that have them, too (see `app_state`)
     """
 
     client_id: str
@@ -110,6 +114,10 @@ class Client:
     trusted: bool = False
     active: bool = True
     created_at: datetime | None = None
+    description: str = ""
+    publisher: str = ""
+    listed: bool = True
+    state_systems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

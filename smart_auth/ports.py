@@ -66,6 +66,9 @@ class Records(Resources, Protocol):
     async def encounters(self, identity: Identity, patient: str, limit: int) -> list[EncounterCard]:
         """The patient's encounters that this user may see, the latest first."""
 
+    async def encounter(self, identity: Identity, patient: str, reference: str) -> EncounterCard | None:
+        """One encounter of the patient; None when there is none that this user may see."""
+
 
 @dataclass(frozen=True, slots=True)
 class Happening:

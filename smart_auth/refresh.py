@@ -12,6 +12,7 @@ from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidScopeError
 from authlib.oauth2.rfc6749.grants import RefreshTokenGrant
 
 from smart_auth import scopes
+from smart_auth.client_auth import OAuthClient
 from smart_auth.model import Account
 from smart_auth.oauth import AUTH_METHODS, OAuthServer
 from smart_auth.refresh_tokens import RefreshToken
@@ -24,6 +25,24 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]  # Authlib ships no
     TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
     INCLUDE_NEW_REFRESH_TOKEN = True
     server: OAuthServer
+
+    def authenticate_token_endpoint_client(self) -> OAuthClient:
+        """Who asks. A public app need not say: it can prove nothing, and the token tells whose it is.
+
+        The refresh request of SMART has no `client_id`, and apps leave it out.
+        Spec: https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html#request-6
+        """
+        form = self.request.form
+        if not (
+            {"client_id", "client_secret", "client_assertion"} & form.keys() or "authorization" in self.request.headers
+        ):
+            token = self.authenticate_refresh_token(form.get("refresh_token", ""))
+            client = self.server.query_client(token.client_id) if token is not None else None
+            if client is not None and client.check_endpoint_auth_method("none", "token"):
+                self.request.noted.client_id = client.get_client_id()
+                return client
+        named: OAuthClient = super().authenticate_token_endpoint_client()
+        return named
 
     def authenticate_refresh_token(self, refresh_token: str) -> RefreshToken | None:
         return self.server.parts.refresh_tokens.find(refresh_token)

@@ -76,7 +76,9 @@ class DynamicRegistration:
         if self._terms.registration == "token" and not privileged:
             raise RegistrationError("invalid_token", "Registration needs an initial access token", 401)
         data = _object_of(body)
-        client = self._client_of(data, Client(client_id="", name="", auth_method="client_secret_basic"))
+        # Names and logos are what the app says: the gallery shows it once somebody here has looked at it.
+        bare = Client(client_id="", name="", auth_method="client_secret_basic", listed=privileged)
+        client = self._client_of(data, bare)
         self._check_allowed(client, privileged)
         token = new_secret()
         try:
@@ -100,7 +102,8 @@ class DynamicRegistration:
             raise InvalidRequestError("A changed registration holds the client_id, and nothing that the server says")
         bare = Client(
             client_id=client_id, name="", auth_method="client_secret_basic", role=client.role,
-            organization=client.organization, created_at=client.created_at,
+            organization=client.organization, created_at=client.created_at, description=client.description,
+            publisher=client.publisher, listed=client.listed, state_systems=client.state_systems,
         )  # fmt: skip
         changed = self._client_of(data, bare)
         if changed.auth_method != client.auth_method:

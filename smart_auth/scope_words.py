@@ -83,14 +83,22 @@ THINGS: Final = {
 
 #: What common values of criteria mean.
 VALUES: Final = {
+    "activity": "activity",
+    "clinical-test": "clinical tests",
+    "cognitive-status": "cognitive status",
+    "disability-status": "disability status",
     "encounter-diagnosis": "diagnoses of a visit",
+    "exam": "physical examinations",
+    "functional-status": "functional status",
     "health-concern": "health concerns",
     "imaging": "imaging",
     "laboratory": "laboratory results",
     "problem-list-item": "the problem list",
+    "procedure": "procedures",
     "sdoh": "social circumstances",
     "social-history": "social history",
     "survey": "questionnaires",
+    "therapy": "therapies",
     "vital-signs": "vital signs",
 }
 

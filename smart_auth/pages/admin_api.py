@@ -72,14 +72,16 @@ class AdminApi:
             "verification": self.decide,
         }
         return [
-            self._route(base, self.search, "GET"),
-            self._route(base, self.invite, "POST"),
-            self._route(f"{base}/{{id}}", self.read, "GET"),
-            self._route(f"{base}/{{id}}", self.change, "PATCH"),
-            *(self._route(f"{base}/{{id}}/{name}", action, "POST") for name, action in actions.items()),
+            self.route(base, self.search, "GET"),
+            self.route(base, self.invite, "POST"),
+            self.route(f"{base}/{{id}}", self.read, "GET"),
+            self.route(f"{base}/{{id}}", self.change, "PATCH"),
+            *(self.route(f"{base}/{{id}}/{name}", action, "POST") for name, action in actions.items()),
         ]
 
-    def _route(self, path: str, handler: Callable[[Request, Administrator], Awaitable[Response]], method: str) -> Route:
+    def route(self, path: str, handler: Callable[[Request, Administrator], Awaitable[Response]], method: str) -> Route:
+        """A route for administrators alone."""
+
         async def endpoint(request: Request) -> Response:
             try:
                 return await handler(request, await self.administrator(request))
@@ -129,7 +131,7 @@ class AdminApi:
                 account_id=caller.id,
             )
             raise ForbiddenError(
-                "Only administrators may see accounts; a token needs the scope `accounts`.", key="HS-ADMIN-ONLY"
+                "Only administrators may do this; a token needs the scope `accounts`.", key="HS-ADMIN-ONLY"
             )
         return caller
 
@@ -159,7 +161,7 @@ class AdminApi:
     # --- changing -----------------------------------------------------------------------------------------------
 
     async def invite(self, request: Request, caller: Administrator) -> Response:
-        fields = await _object(
+        fields = await object_of(
             request, {"email": str, "name": str, "role": str, "fhirUser": str, "organization": str, "patients": list}
         )
         try:
@@ -184,7 +186,7 @@ class AdminApi:
     async def change(self, request: Request, caller: Administrator) -> Response:
         """A JSON merge patch (RFC 7396) of name, role, organization, fhirUser and patients."""
         kinds: dict[str, type] = {"name": str, "role": str, "fhirUser": str, "organization": str, "patients": list}
-        fields = await _object(request, kinds, nullable=("fhirUser", "organization"))
+        fields = await object_of(request, kinds, nullable=("fhirUser", "organization"))
         if "fhirUser" in fields:
             fields["fhir_user"] = fields.pop("fhirUser")
         try:
@@ -214,7 +216,7 @@ class AdminApi:
 
     async def decide(self, request: Request, caller: Administrator) -> Response:
         """`{"decision": "approve" | "reject" | "reopen", "note": "…"}` on a doctor's application."""
-        fields = await _object(request, {"decision": str, "note": str})
+        fields = await object_of(request, {"decision": str, "note": str})
         decision = decision_of(fields.get("decision", ""))
         row = await self._row(request)
         if decision is None:
@@ -262,7 +264,7 @@ def shown(row: Row) -> dict[str, Any]:
         "fhirUser": account.fhir_user,
         "organization": account.organization,
         "patients": list(account.patients),
-        "createdAt": _instant(account.created_at),
+        "createdAt": instant(account.created_at),
         "secondFactors": {
             "totp": bool(row.get("totp")),
             "passkeys": row.get("passkeys", 0),
@@ -272,13 +274,14 @@ def shown(row: Row) -> dict[str, Any]:
         "verification": verification
         and {
             "state": verification["state"],
-            "since": _instant(verification["since"]),
-            "decisions": [{**decision, "at": _instant(decision["at"])} for decision in verification["decisions"]],
+            "since": instant(verification["since"]),
+            "decisions": [{**decision, "at": instant(decision["at"])} for decision in verification["decisions"]],
         },
     }
 
 
-def _instant(moment: Any) -> str | None:
+def instant(moment: Any) -> str | None:
+    """A moment as JSON has it."""
     return moment.isoformat().replace("+00:00", "Z") if moment else None
 
 
@@ -286,7 +289,7 @@ def _of_field(error: FieldError) -> InvalidError:
     return InvalidError(str(error), expression=error.field, key="HS-ACCOUNT-FIELD")
 
 
-async def _object(request: Request, kinds: dict[str, type], *, nullable: tuple[str, ...] = ()) -> dict[str, Any]:
+async def object_of(request: Request, kinds: dict[str, type], *, nullable: tuple[str, ...] = ()) -> dict[str, Any]:
     """The object in the body, its members of the right kinds; an empty body is an empty object.
 
     Raises:

@@ -28,6 +28,8 @@ from fhir_server.model.errors import FhirError
 from smart_auth.model import Session
 from smart_auth.parts import Parts, Visit
 from smart_auth.registration import LinkError
+from smart_auth.scope_words import words_of
+from smart_auth.scopes import words_in
 from smart_auth.sessions import cookie_name, set_cookie
 from smart_auth.signing_in import recently
 from smart_auth.throttle import ThrottledError
@@ -82,6 +84,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters["moment"] = _moment
+        self._templates.filters["scope_words"] = lambda scope: [words_of(word)[0] for word in words_in(scope)]
         self._templates.globals.update(product=parts.rules.product)
 
     # --- what a request brings ----------------------------------------------------------------------------------
@@ -120,8 +123,8 @@ class Pages:
             raise Elsewhere(f"/auth/confirm?next={quote(back or _here(request), safe='')}")
         return session
 
-    async def form(self, request: Request, session: Session | None = None) -> dict[str, str]:
-        """The fields of a form that was made here for this browser.
+    async def form(self, request: Request, session: Session | None = None, *, most: int = 200) -> dict[str, str]:
+        """The fields of a form that was made here for this browser, `most` of them at most.
 
         Raises:
             PageError: it was not, or is too large.
@@ -130,7 +133,7 @@ class Pages:
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
             raise PageError(415, "Not a form", "This page takes forms only.")
         try:
-            fields = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=200))
+            fields = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=most))
         except ValueError:
             raise PageError(413, "Too much", "The form has too many fields.") from None
         self.check_csrf(request, session, fields.get("csrf", ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -195,3 +196,30 @@ def test_many_refreshes_at_once_do_not_wait_for_each_others_threads(world: World
 
     assert world.run(all_at_once()) == [200] * 80
     assert first["refresh_token"]
+
+
+def test_a_public_app_need_not_say_who_it_is_and_one_with_a_secret_must(world: Any) -> None:
+    public, _ = world.client()
+    token = world.signed_in(public, "openid offline_access patient/Patient.rs")[0]["refresh_token"]
+    answer = world.token(grant_type="refresh_token", refresh_token=token)
+    assert answer.status_code == 200, answer.text
+    assert world.reads(answer.json()["access_token"]) == 200
+    refused = world.token(grant_type="refresh_token", refresh_token="of nobody")
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_client")
+    following = answer.json()["refresh_token"]
+    disabled = world.token(grant_type="refresh_token", refresh_token=following, client_secret="guessed")
+    assert disabled.json()["error"] == "invalid_client"
+    world.auth.clients.deactivate(public.client_id)
+    assert world.token(grant_type="refresh_token", refresh_token=following).json()["error"] == "invalid_client"
+
+
+def test_a_refresh_token_of_an_app_with_a_secret_is_of_no_use_without_it(world: Any) -> None:
+    client, secret = world.client(auth_method="client_secret_basic")
+    verifier, params = world.asking(client, "openid offline_access patient/Patient.rs")
+    session = world.accounts.sign_in(world.accounts.person(fhir_user="Practitioner/5"))
+    code = world.browse(params, session).params["code"]
+    basic = {"Authorization": f"Basic {base64.b64encode(f'{client.client_id}:{secret}'.encode()).decode()}"}
+    form = {"grant_type": "authorization_code", "redirect_uri": client.redirect_uris[0], "code": code}
+    token = world.token(basic, **form, code_verifier=verifier).json()["refresh_token"]
+    assert world.token(grant_type="refresh_token", refresh_token=token).json()["error"] == "invalid_client"
+    assert world.token(basic, grant_type="refresh_token", refresh_token=token).status_code == 200
