@@ -331,28 +331,17 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"default_page_size ({self.default_page_size}) is above max_page_size ({self.max_page_size})"
             )
-        derived = {
+        derived: dict[str, object] = {
             "data_dir": self.data_dir.expanduser().absolute(),
             "base_url": self.base_url or f"{self.local_url}/fhir",
         }
-        for name in ("tls_cert_file", "tls_key_file"):
-            if (path := getattr(self, name)) != Path():
+        own = {"access_token_file": "access-token", "vault_key_file": "vault-key", "audit_key_file": "audit-key"}
+        for name in ("tls_cert_file", "tls_key_file", *own):
+            path: Path = getattr(self, name)
+            if path != Path():
                 derived[name] = path.expanduser().absolute()
-        derived["access_token_file"] = (
-            derived["data_dir"] / "access-token"  # type: ignore[operator]
-            if self.access_token_file == Path()
-            else self.access_token_file.expanduser().absolute()
-        )
-        derived["vault_key_file"] = (
-            derived["data_dir"] / "vault-key"  # type: ignore[operator]
-            if self.vault_key_file == Path()
-            else self.vault_key_file.expanduser().absolute()
-        )
-        derived["audit_key_file"] = (
-            derived["data_dir"] / "audit-key"  # type: ignore[operator]
-            if self.audit_key_file == Path()
-            else self.audit_key_file.expanduser().absolute()
-        )
+            elif name in own:
+                derived[name] = self.data_dir.expanduser().absolute() / own[name]
         for name, value in derived.items():
             object.__setattr__(self, name, value)  # the model is frozen for everybody else
         return self
