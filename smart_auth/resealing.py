@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from smart_auth.app_state import STATES
 from smart_auth.keys import KEYS
 from smart_auth.store import AuthStore
 from smart_auth.vault import Vault
 
 #: Collections, and the members of their rows that are sealed.
-SEALED: Final = ((KEYS, "sealed"), ("accounts", "totp.secret"), ("accounts", "totp_new"))
+SEALED: Final = ((KEYS, "sealed"), ("accounts", "totp.secret"), ("accounts", "totp_new"), (STATES, "sealed"))
 
 
 def seal_again(store: AuthStore, vault: Vault) -> int:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from fhir_server.cli import app
 from fhir_server.cli.authorization import with_authorization
+from smart_auth.app_state import STATES
 
 REDIRECT = "https://app.example.org/callback"
 
@@ -184,9 +185,10 @@ def test_the_vaults_key_is_replaced_and_the_old_one_is_then_needed_by_nothing(ru
             }
         )
         server.store.rows("accounts").insert_one({"_id": "uwe"})
+        server.store.rows(STATES).insert_one({"_id": "state", "sealed": server.vault.sealed("{}")})
     new = run("keys", "new-vault-key").strip()
     path.write_text(f"{new}\n{old}\n")
-    assert "4 stored secrets" in run("keys", "reseal")
+    assert "5 stored secrets" in run("keys", "reseal")
     path.write_text(f"{new}\n")
     assert "signs" in run("keys", "list")
     with with_authorization(None) as (server, _):
@@ -195,6 +197,9 @@ def test_the_vaults_key_is_replaced_and_the_old_one_is_then_needed_by_nothing(ru
         assert server.vault.opened(row["totp"]["secret"]) == "seed"
         assert server.vault.opened(row["totp_new"]) == "new seed"
         assert row["totp"]["last_step"] == 7
+        state = server.store.rows(STATES).find_one({"_id": "state"})
+        assert state is not None
+        assert server.vault.opened(state["sealed"]) == "{}"
     path.write_text(f"{old}\n")
     assert "cannot be opened" in run("keys", "list", status=1)
 
@@ -215,4 +220,4 @@ def test_everything_that_is_sealed_is_resealed() -> None:
         for path in root.rglob("*.py")
         if "vault.sealed(" in path.read_text()
     }
-    assert uses == {"keys.py": 1, "credentials.py": 1}
+    assert uses == {"keys.py": 1, "credentials.py": 1, "app_state.py": 1}
