@@ -195,7 +195,7 @@ def test_every_definition_is_read_here_or_is_published_by_others(claimant: Claim
         assert (definition["url"], definition["code"]) == (url, claimed[url].code)
         assert definition.get("base") is None or definition["base"] in registry().operations
         (judged,) = claimant.expect(200, [Call("POST", "OperationDefinition/$validate", definition)])
-        assert {issue["severity"] for issue in judged.json()["issue"]} == {"information"}, judged.text
+        assert {issue["severity"] for issue in judged.json()["issue"]} <= {"information", "warning"}, judged.text
     others = claimed.keys() - own
     assert {url for url in others if url not in registry().operations} == {f"{US_CORE}/docref"}
 

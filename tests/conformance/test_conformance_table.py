@@ -232,7 +232,7 @@ def limits() -> Iterator[Key]:
 
 def validation() -> Iterator[Key]:
     """The keys of what is wrong with a resource."""
-    yield from ((key,) for key in keys_in_code() if key.startswith("HS-VAL-"))
+    yield from ((key,) for key in keys_in_code() if key.startswith(("HS-VAL-", "HS-PROFILE-")))
 
 
 SECTIONS: dict[str, Callable[[], Iterator[Key]]] = {
