@@ -65,6 +65,7 @@ CASES: dict[str, Json] = {
     "INSTANT": observation(issued="2020-01-01"),
     "INVARIANT": patient(contact=[{"gender": "male"}]),
     "INTEGER": patient(multipleBirthInteger=2**31),
+    "INVARIANT": observation(valueString="x", dataAbsentReason={"text": "x"}),
     "JSON-TYPE": patient(active="true"),
     "MORE": patient(**{f"x{n}": 1 for n in range(1200)}),
     "NARRATIVE-ATTRIBUTE": narrative('<p onclick="x()">x</p>'),
@@ -124,8 +125,17 @@ def test_what_is_wrong_with_a_resource_is_told_by_its_key(client: httpx.Client, 
     assert said(written)[name] == ("warning" if name in WARNINGS else "information" if name == "MORE" else "error")
 
 
+def test_each_key_of_the_validation_has_a_case() -> None:
+    # What is nested so deeply is refused before it is a resource, by `HS-JSON-DEPTH` or `HS-XML-DEPTH`; and no resource
+    # of right structure is known on which an invariant of R4 fails.
+    assert {f"{PREFIX}{name}" for name in (*CASES, "DEPTH", "INVARIANT-FAILED")} == {
+        key for key in keys_in_code() if key.startswith(PREFIX)
+    }
+
+
 def test_the_smallest_resource_of_each_type_is_valid(client: httpx.Client) -> None:
     for name in registry().resource_types:
         body = {"resourceType": "Parameters", "parameter": [{"name": "resource", "resource": minimal(name)}]}
         answer = client.post(f"{name}/$validate", json=body)
-        assert "error" not in {issue["severity"] for issue in answer.json()["issue"]}, answer.text
+        # That it has no narrative is advised against, and some of them have a name that is no identifier.
+        assert {issue["severity"] for issue in answer.json()["issue"]} <= {"information", "warning"}, answer.text

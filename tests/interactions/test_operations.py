@@ -66,7 +66,7 @@ def test_validate_of_a_stored_resource(client: httpx.Client) -> None:
 def test_the_mode_profile_judges_by_the_profile_that_is_named(client: httpx.Client) -> None:
     own = "http://hl7.org/fhir/StructureDefinition/Patient"
     faulty = {**PATIENT, "gendr": "male"}
-    for resource, expected in ((PATIENT, ["information"]), (faulty, ["error"])):
+    for resource, expected in ((PATIENT, ["information", "warning"]), (faulty, ["error", "warning"])):
         body = parameters(resource=resource, mode="profile", profile=own)
         assert severities(client.post("Patient/$validate", json=body)) == expected
     unknown = parameters(resource=PATIENT, mode="profile", profile="http://example.org/StructureDefinition/none")

@@ -435,13 +435,3 @@ def test_a_profile_that_asks_for_itself_ends() -> None:
     inner: Any = {"resourceType": "Patient", "id": "i", "link": [{"other": {"reference": "#"}, "type": "seealso"}]}
     resource = {**PATIENT, "contained": [inner], "link": [{"other": {"reference": "#i"}, "type": "seealso"}]}
     assert ("HS-PROFILE-REQUIRED", "Patient.contained[0].name") in told(issues_of(resource, whole))
-
-
-def test_of_very_many_issues_the_first_are_listed_and_the_rest_counted() -> None:
-    names = [{"given": ["x"]} for _ in range(500)]
-    found = issues_of(
-        {**PATIENT, "name": names}, profile("Patient", {"path": "name"}, {"path": "name.family", "min": 1})
-    )
-    assert {issue.key for issue in found[:-1]} == {"HS-PROFILE-REQUIRED"}
-    assert (found[-1].key, found[-1].severity) == ("HS-PROFILE-MORE", "information")
-    assert str(500 - (len(found) - 1)) in found[-1].diagnostics
