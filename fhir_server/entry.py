@@ -33,6 +33,7 @@ from fhir_server.storage.store import Store
 from profiles.registry import Registry
 from profiles.terminology import terminology
 from smart_auth.account_side import Neighbours
+from smart_auth.app_state_api import BASE as APP_STATE
 from smart_auth.bearer import OPERATOR, TokenError
 from smart_auth.discovery import security_of
 from smart_auth.granted_apps import GrantedApps
@@ -163,7 +164,7 @@ class Entry:
 
     def answers_preflight(self, path: str) -> bool:
         """Whether an endpoint tells browsers by itself which pages may call it."""
-        return path in self._open_paths or path.startswith(f"{REGISTER}/")
+        return path in self._open_paths or path.startswith((f"{REGISTER}/", f"{APP_STATE}/"))
 
     # --- life -------------------------------------------------------------------------------------------------------
 

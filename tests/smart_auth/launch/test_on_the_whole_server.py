@@ -8,6 +8,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,15 @@ from fhir_server.app import create_app
 from fhir_server.settings import Settings
 from smart_auth.accounts import Accounts
 from smart_auth.store import AuthStore
+from tests.smart_auth.launch.conftest import PASSWORD, Browser, challenge_of
 
-from .conftest import PASSWORD, Browser, challenge_of
-
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.server,
+    # Playwright's own loop leaves its pipes to the collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 LAB = "http://terminology.hl7.org/CodeSystem/observation-category|laboratory"
 APP = "https://app.example.org"
@@ -243,42 +250,59 @@ def test_app_state_and_the_brand_are_where_discovery_says(whole: Whole, browser:
     assert whole.http.get("/fhir/Basic", headers=token).json().get("entry", []) == []
 
 
-def test_fhirclient_reads_the_patient_from_the_whole_server(
+@contextmanager
+def served(pages: dict[str, str]) -> Iterator[str]:
+    """An app of another origin that serves these pages; its address. The browser asks for nothing that is not there."""
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            body = pages[path].encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/javascript" if path.endswith(".js") else "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    thread = threading.Thread(target=server.serve_forever, name="app", daemon=True)
+    thread.start()
+    yield f"http://localhost:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_fhirclient_of_another_origin_reads_the_patient_from_the_whole_server(
     whole: Whole, chromium: Any, fhirclient_script: Path
 ) -> None:
-    """The app's own pages are given to the browser by the test, at an address of another origin."""
-    app = "http://localhost:4"  # nothing listens there
-    client_id = whole.client(redirect_uris=[f"{app}/index"])
-    options = {
-        "clientId": client_id,
-        "scope": "openid fhirUser launch/patient patient/Patient.rs offline_access",
-        "iss": f"{whole.root}/fhir",
-        "redirectUri": f"{app}/index",
-    }
     head = '<!doctype html><link rel="icon" href="data:,"><script src="/fhir-client.js"></script>'
-    pages = {
-        "/fhir-client.js": fhirclient_script.read_text("utf-8"),
-        "/launch": f"{head}<script>FHIR.oauth2.authorize({json.dumps(options)})</script>",
-        "/index": f'{head}<pre id="said"></pre><script>FHIR.oauth2.ready().then(c => c.patient.read())'
-        ".then(p => p.name[0].given[0], e => String(e))"
-        ".then(said => { document.getElementById('said').textContent = said })</script>",
-    }
-
-    def serve(route: Any) -> None:
-        path = route.request.url.removeprefix(app).partition("?")[0]
-        kind = "text/javascript" if path.endswith(".js") else "text/html"
-        route.fulfill(body=pages[path], content_type=kind)
-
-    context = chromium.new_context(base_url=whole.root)
-    context.route(f"{app}/**", serve)
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    page.goto(f"{app}/launch")
-    page.get_by_label("E-mail address").fill(whole.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    page.get_by_role("button", name="Choose Ida Berg").click()
-    page.get_by_role("button", name="Allow", exact=True).click()
-    page.wait_for_function("document.getElementById('said')?.textContent")
-    assert page.locator("#said").text_content() == "Ida"
-    context.close()
+    pages = {"/fhir-client.js": fhirclient_script.read_text("utf-8")}
+    with served(pages) as app:
+        options = {
+            "clientId": whole.client(redirect_uris=[f"{app}/index"]),
+            "scope": "openid fhirUser launch/patient patient/Patient.rs offline_access",
+            "iss": f"{whole.root}/fhir",
+            "redirectUri": f"{app}/index",
+        }
+        pages["/launch"] = f"{head}<script>FHIR.oauth2.authorize({json.dumps(options)})</script>"
+        pages["/index"] = (
+            f'{head}<pre id="said"></pre><script>FHIR.oauth2.ready().then(c => c.patient.read())'
+            ".then(p => p.name[0].given[0], e => String(e))"
+            ".then(said => { document.getElementById('said').textContent = said })</script>"
+        )
+        context = chromium.new_context()
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.goto(f"{app}/launch")
+        page.get_by_label("E-mail address").fill(whole.email)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.get_by_role("button", name="Choose Ida Berg").click()
+        page.get_by_role("button", name="Allow", exact=True).click()
+        page.wait_for_function("document.getElementById('said')?.textContent")
+        assert page.locator("#said").text_content() == "Ida"
+        context.close()
