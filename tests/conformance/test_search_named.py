@@ -176,6 +176,11 @@ def test_a_named_query_finds_what_its_definition_says_in_its_order(data: Any, qu
     assert found(data.client, query.replace("{two days ago}", at(-2))) == expected
 
 
+def test_appointments_are_upcoming_from_another_moment_on(data: Any) -> None:
+    assert found(data.client, f"Appointment?_query=upcoming&from={at(-2)}&days=3") == "past next"
+    assert found(data.client, f"Appointment?_query=upcoming&from={at(20)[:10]}") == "far"
+
+
 def test_the_links_of_a_page_say_which_moment_was_asked_about(data: Any) -> None:
     first = get(data.client, "MedicationRequest?_query=current&_count=3&patient=p")
     links = {link["relation"]: link["url"] for link in first["link"]}
