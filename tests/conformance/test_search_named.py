@@ -170,7 +170,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("query", "expected"), CASES.items())
+# The names of tests are the same in every process: none has the moment in it.
+@pytest.mark.parametrize(
+    ("query", "expected"), CASES.items(), ids=[query.partition("&from=")[0] + f"-{n}" for n, query in enumerate(CASES)]
+)
 def test_a_named_query_finds_what_its_definition_says_in_its_order(data: Any, query: str, expected: str) -> None:
     # The moment is not in the name of the test, which must be the same in every worker.
     assert found(data.client, query.replace("{two days ago}", at(-2))) == expected
@@ -263,7 +266,9 @@ def test_the_capability_statement_lists_the_queries_of_a_type(data: Any) -> None
         for operation in resource["operation"]
     }
     for query in QUERIES:
-        assert listed[query.type, query.code] == query.definition
+        address = f"OperationDefinition/{query.type}-{query.code}"
+        assert listed[query.type, query.code] == f"{data.base_url}/{address}"
+        assert data.client.get(address).json()["kind"] == "query"
 
 
 def test_search_parameters_of_this_server_have_valid_definitions(data: Any) -> None:
