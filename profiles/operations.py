@@ -8,12 +8,10 @@ Spec: https://hl7.org/fhir/R4/operationdefinition.html
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from profiles.registry import Operation, registry
+from profiles.registry import Operation, definitions, registry
 
 Json = dict[str, Any]
 
@@ -47,9 +45,7 @@ _US_CORE = (
 @cache
 def own_definitions() -> dict[str, Json]:
     """The OperationDefinitions of this server's own, by id."""
-    paths = (files("profiles") / "definitions").iterdir()
-    found = (json.loads(path.read_bytes()) for path in paths if path.name.startswith("OperationDefinition-"))
-    return {definition["id"]: definition for definition in sorted(found, key=lambda d: d["id"])}
+    return {definition["id"]: definition for definition in definitions("OperationDefinition")}
 
 
 @cache

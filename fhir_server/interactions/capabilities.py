@@ -169,7 +169,11 @@ def resource_row(
             if (o.type or o.instance) and (not o.types or name in o.types)
         ]
         + [
-            {"name": query.code, "definition": query.definition, "documentation": f"A named query: {query.meaning}."}
+            {
+                "name": query.code,
+                "definition": address_of(query.definition, base_url),
+                "documentation": f"A named query: {query.meaning}.",
+            }
             for query in QUERIES
             if query.type == name
         ],

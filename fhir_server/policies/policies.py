@@ -205,13 +205,11 @@ class Policies:
         return _Kept(identity, kept_policy, began, turn, roled, verdict, judged)
 
     def _broken(self, role: RoleRules, identity: Identity) -> frozenset[str]:
-        """The patients for whom this user has broken the glass."""
+        """The patients for whom this user has broken the glass: by `$break-glass` alone, which is for a time and is
+        reviewed; a token that says `BTG` opens nothing by itself."""
         if not role.break_glass:
             return NOTHING
-        broken = {glass.patient for glass in self._glass.of(identity)}
-        if identity.purpose == BREAK_GLASS and identity.reason.strip() and identity.patient is not None:
-            broken.add(identity.patient)
-        return frozenset(broken)
+        return frozenset(glass.patient for glass in self._glass.of(identity))
 
     async def _role_layer(
         self, role: RoleRules, reader: Reader, broken: frozenset[str], since: float, old: _Roled | None

@@ -32,8 +32,9 @@ from fhir_server.search.chains import HAS, LIST
 from fhir_server.search.controls import NAMES, SILENT, UNSORTABLE
 from fhir_server.search.filter.build import FILTER, MEANINGS
 from fhir_server.search.include import INCLUDES
+from fhir_server.search.named import QUERIES
 from fhir_server.search.parameters import MODIFIERS, table_of
-from fhir_server.search.query import Prefix, Summary, Total
+from fhir_server.search.query import Contained, ContainedType, Prefix, Summary, Total
 from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings, variable_of
 from profiles.registry import registry
@@ -157,6 +158,8 @@ def result_parameters() -> Iterator[Key]:
     yield from ((name,) for name in (*SILENT, *INCLUDES))
     yield from (("_total", value) for value in get_args(Total))
     yield from (("_summary", value) for value in get_args(Summary))
+    yield from (("_contained", value) for value in get_args(Contained))
+    yield from (("_containedType", value) for value in get_args(ContainedType))
 
 
 def filter_operators() -> Iterator[Key]:
@@ -176,8 +179,15 @@ def patches() -> Iterator[Key]:
 
 
 def request_headers() -> Iterator[Key]:
-    """What any code asks for by `headers.get("…")` or `headers["…"]`, in the small letters of incoming requests."""
+    """What any code asks of the headers of a request, which are in small letters, by a text or a constant's name."""
     for tree in sources():
+        named = {
+            target.id: node.value.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
         for node in ast.walk(tree):
             match node:
                 case (
@@ -185,11 +195,13 @@ def request_headers() -> Iterator[Key]:
                         func=ast.Attribute(
                             value=ast.Name(id="headers") | ast.Attribute(attr="headers" | "_headers"), attr="get"
                         ),
-                        args=[ast.Constant(value=str(name)), *_],
+                        args=[asked, *_],
                     )
-                    | ast.Subscript(value=ast.Attribute(attr="headers"), slice=ast.Constant(value=str(name)))
+                    | ast.Subscript(value=ast.Attribute(attr="headers"), slice=asked)
+                    | ast.Compare(left=asked, ops=[ast.In()], comparators=[ast.Attribute(attr="headers")])
                 ):
-                    if name == name.lower():
+                    name = asked.value if isinstance(asked, ast.Constant) else named.get(getattr(asked, "id", ""))
+                    if isinstance(name, str) and name == name.lower():
                         yield (name,)
 
 
@@ -224,6 +236,13 @@ def operations() -> Iterator[Key]:
     yield from (("$validate", "mode", mode) for mode in VALIDATE_MODES)
 
 
+def named_queries() -> Iterator[Key]:
+    for query in QUERIES:
+        yield (query.type, f"_query={query.code}")
+        if query.functional_list:
+            yield (query.type, f"_list={query.functional_list}")
+
+
 def limits() -> Iterator[Key]:
     for name in Settings.model_fields:
         if name.startswith("max_") or name.endswith("_limit") or name in ("query_time_ms", "default_page_size"):
@@ -245,6 +264,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Key]]] = {
     "Modifiers": modifiers,
     "Prefixes": lambda: ((kind, prefix) for kind in ("date", "number", "quantity") for prefix in get_args(Prefix)),
     "Parameters of all types": common_parameters,
+    "Named queries": named_queries,
     "Operators of `_filter`": filter_operators,
     "Parameters that shape the answer": result_parameters,
     "Order": lambda: ((kind,) for kind in MODIFIERS if kind not in UNSORTABLE),

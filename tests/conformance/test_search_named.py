@@ -268,7 +268,9 @@ def test_the_capability_statement_lists_the_queries_of_a_type(data: Any) -> None
         for operation in resource["operation"]
     }
     for query in QUERIES:
-        assert listed[query.type, query.code] == query.definition
+        address = f"OperationDefinition/{query.type}-{query.code}"
+        assert listed[query.type, query.code] == f"{data.base_url}/{address}"
+        assert data.client.get(address).json()["kind"] == "query"
 
 
 def test_search_parameters_of_this_server_have_valid_definitions(data: Any) -> None:

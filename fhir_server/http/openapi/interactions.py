@@ -12,6 +12,7 @@ from typing import Any
 from fhir_server.http.openapi.contents import body, response
 from fhir_server.http.openapi.parameters import member_parameter, reference_to, search_parameters_of
 from fhir_server.interactions.registration import Interaction
+from fhir_server.search.named import QUERIES
 from profiles.registry import Registry
 
 Json = dict[str, Any]
@@ -52,36 +53,46 @@ _CHANGED = {"200": TYPE, "201": TYPE}
 #: By the name of what carries an interaction out.
 KINDS: dict[str, Kind] = {
     "capabilities": Kind("What the server can do", {"200": "CapabilityStatement"}, query=("mode",), open=True),
-    "submit": Kind("Carry out a batch or a transaction", {"200": "Bundle"}, headers=("Prefer",), body="Bundle"),
+    "submit": Kind(
+        "Carry out a batch or a transaction", {"200": "Bundle"}, headers=("Prefer", "X-Provenance"), body="Bundle"
+    ),
     "history": Kind("Versions, the newest first", _PAGE, query=("_since", "_at", "_count")),
     "search_system": Kind("Search several types", _PAGE, headers=("Prefer",), searches=True),
     "search_type": Kind("Search {type}", _PAGE, headers=("Prefer",), searches=True),
     "search_compartment": Kind("Search what belongs to a {type}", _PAGE, headers=("Prefer",), searches=True),
     "read": Kind("Read a {type}", {"200": TYPE, "304": "NotModified"}, query=_PARTS, headers=_HELD),
     "vread": Kind("Read a version of a {type}", {"200": TYPE, "304": "NotModified"}, query=_PARTS, headers=_HELD),
-    "create": Kind("Create a {type}", {"201": TYPE, "200": TYPE}, headers=("If-None-Exist", "Prefer"), body=TYPE),
+    "create": Kind(
+        "Create a {type}", {"201": TYPE, "200": TYPE}, headers=("If-None-Exist", "Prefer", "X-Provenance"), body=TYPE
+    ),
     "update": Kind(
         "Update a {type}, or create it under this id",
         _CHANGED,
-        headers=("If-Match", "If-None-Match", "Prefer"),
+        headers=("If-Match", "If-None-Match", "Prefer", "X-Provenance"),
         body=TYPE,
     ),
-    "patch": Kind("Patch a {type}", {"200": TYPE}, headers=("If-Match", "Prefer"), body="Patch"),
+    "patch": Kind("Patch a {type}", {"200": TYPE}, headers=("If-Match", "Prefer", "X-Provenance"), body="Patch"),
     "delete": Kind(
         "Delete a {type}",
         {"204": "NoContent", "200": "OperationOutcome"},
         query=("_cascade",),
-        headers=("If-Match", "X-Cascade", "Prefer"),
+        headers=("If-Match", "X-Cascade", "Prefer", "X-Provenance"),
     ),
     "update_conditional": Kind(
-        "Update the {type} that matches, or create it", _CHANGED, ("criteria",), ("If-Match", "Prefer"), TYPE
+        "Update the {type} that matches, or create it",
+        _CHANGED,
+        ("criteria",),
+        ("If-Match", "Prefer", "X-Provenance"),
+        TYPE,
     ),
-    "patch_conditional": Kind("Patch the {type} that matches", {"200": TYPE}, ("criteria",), ("Prefer",), "Patch"),
+    "patch_conditional": Kind(
+        "Patch the {type} that matches", {"200": TYPE}, ("criteria",), ("Prefer", "X-Provenance"), "Patch"
+    ),
     "delete_conditional": Kind(
         "Delete the {type} that matches",
         {"204": "NoContent", "200": "OperationOutcome"},
         ("criteria", "_cascade"),
-        ("X-Cascade", "Prefer"),
+        ("X-Cascade", "Prefer", "X-Provenance"),
     ),
 }
 
@@ -129,7 +140,21 @@ def _add(paths: dict[str, Json], path: str, row: Interaction, tag: str, registry
         told["requestBody"] = body("Search" if by_post else (kind.body or "").replace(TYPE, tag))
     if kind.open:
         told["security"] = []
+    if kind.searches and (named := named_queries(resource_type)):
+        told["description"] = named
     item[row.method.lower()] = told
+
+
+def named_queries(resource_type: str | None) -> str:
+    """What `_query` can name in searches of a type, with the parameters that only these have."""
+    rows = [
+        f"`_query={query.code}`"
+        + (f" (with {', '.join(f'`{p.name}`' for p in query.parameters)})" if query.parameters else "")
+        + f": {query.meaning}."
+        for query in QUERIES
+        if query.type == resource_type
+    ]
+    return " ".join(rows)
 
 
 def _operation_id(row: Interaction, tag: str, *, shared: bool) -> str:

@@ -85,6 +85,7 @@ _HEADERS: dict[str, str] = {
     "If-Modified-Since": "The moment of the version that the client holds.",
     "If-None-Exist": "Criteria of a search: created only where nothing matches.",
     "Prefer": "`return=minimal|representation|OperationOutcome`, `handling=strict|lenient`, `respond-async`.",
+    "X-Provenance": "A Provenance in JSON, without `target`, that is stored with the write.",
     "X-Cascade": "`delete`: what refers to the resource is deleted too.",
 }
 
