@@ -300,8 +300,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         await asyncio.gather(watching, return_exceptions=True)
         await jobs.close()
         if trail is not None and ledger is not None:
-            await trail.close()
             await ledger.close()
+            await trail.close()
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)
