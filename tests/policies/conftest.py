@@ -27,13 +27,16 @@ from fhir_server.policies.roles import load_roles
 from fhir_server.repository.changes import Change
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
+from fhir_server.repository.profiles import StoredDefinitions
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.search.compartment import membership
 from fhir_server.search.compile import all_of, condition_of, filter_of
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
+from fhir_server.search.ucum import canonical
 from fhir_server.validation import Validator
+from fhir_server.validation.profile import ProfileValidator
 from profiles.registry import registry
 from profiles.terminology import terminology
 from tests.conftest import BASE_URL, InProcessServer
@@ -102,6 +105,7 @@ class World:
             dispatch=dispatch,
             definitions=definitions,
             jobs=Jobs(store.rows),
+            profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
             break_glass=self.glass,
         )
 
