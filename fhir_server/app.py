@@ -323,8 +323,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
         if trail is not None and ledger is not None:
-            await trail.close()
             await ledger.close()
+            await trail.close()
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)

@@ -51,6 +51,9 @@ MOST_REST_S = 10.0
 #: How often it is looked for what need not be kept longer.
 EXPIRE_S = 3600.0
 
+#: How long the end of the server waits for the work under way.
+CLOSING_S = 5.0
+
 #: How long `caught_up` may take.
 PATIENCE_S = 15.0
 
@@ -67,6 +70,7 @@ class Materializer:
         self._days, self._key = days, key
         self._expired = 0.0
         self._renew_at = 0.0
+        self._closing = False
         self._store = store
         self._batches = store.batches
         self._indexer = indexer
@@ -87,8 +91,13 @@ class Materializer:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            # It ends by itself: a command that is cut off may still take the lease after it was given up.
+            self._closing = True
+            self._wake.set()
+            _, late = await asyncio.wait({self._task}, timeout=CLOSING_S)
+            if late:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
             try:
                 await self._batches.let_go(LEASE, self._holder)
@@ -112,7 +121,7 @@ class Materializer:
 
     async def _run(self) -> None:
         worked_s = 0.0
-        while True:
+        while not self._closing:
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
@@ -168,7 +177,7 @@ class Materializer:
         rest_until = time.monotonic() + min(worked_s / BUSY_SHARE, MOST_REST_S)
         self._is_busy()
         await asyncio.sleep(BUSY_LOOK_S)
-        while self._is_busy() and time.monotonic() < rest_until:
+        while not self._closing and self._is_busy() and time.monotonic() < rest_until:
             await asyncio.sleep(BUSY_LOOK_S)
 
     def _is_busy(self) -> bool:
