@@ -37,10 +37,7 @@ def main() -> int:
     print(f"load average {os.getloadavg()[0]:.1f}, {options.concurrency} callers, {options.rounds} rounds", flush=True)
     errors = 0
     with tempfile.TemporaryDirectory(prefix="healthsphere-bench-") as scratch, ExitStack() as stack:
-        servers = {
-            audit: stack.enter_context(Server(Path(scratch) / audit, settings={"AUDIT": audit}))
-            for audit in ("off", "on")
-        }
+        servers = {audit: stack.enter_context(Server(Path(scratch) / audit, audit=audit)) for audit in ("off", "on")}
         targets = {audit: Target(server.port, server.mongodb_uri()) for audit, server in servers.items()}
         for target in targets.values():
             stack.callback(target.close)

@@ -30,13 +30,14 @@ def free_port() -> int:
 
 
 class Server:
-    """A running `healthsphere serve --auth off`; use it as a context manager. `settings` are by name (`job_days`)."""
+    """A running `healthsphere serve`; use it as a context manager. `settings` are by name (`job_days`)."""
 
-    def __init__(self, data_dir: Path, *, workers: int = 1, **settings: object) -> None:
+    def __init__(self, data_dir: Path, *, workers: int = 1, auth: str = "off", **settings: object) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}/fhir"
         self._workers = workers
+        self._auth = auth
         self._settings = {variable_of(name): str(value) for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,8 +62,8 @@ class Server:
             RuntimeError: it ends, or is not ready in time; the message has the end of its log.
         """
         tied = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]  # it must not outlive us, even killed
-        command = [*tied, sys.executable, "-m", "fhir_server.cli", "serve", "--auth", "off", "--port", str(self.port)]
-        command += ["--workers", str(self._workers), "--data-dir", str(self.data_dir)]
+        command = [*tied, sys.executable, "-m", "fhir_server.cli", "serve", "--auth", self._auth]
+        command += ["--port", str(self.port), "--workers", str(self._workers), "--data-dir", str(self.data_dir)]
         environment = {k: v for k, v in os.environ.items() if k != "MONGODB_URI" and not k.startswith("HEALTHSPHERE_")}
         environment |= self._settings
         with self.log.open("ab") as log:
@@ -103,6 +104,12 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+    def token(self, *arguments: str) -> str:
+        """An access token of this server, as `healthsphere token` makes it."""
+        command = [sys.executable, "-m", "fhir_server.cli", "token", *arguments]
+        command += ["--data-dir", str(self.data_dir), "--base-url", self.base_url, "--minutes", "600"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
 
     def processor_s(self) -> float:
         """The processor time that the server and its mongod have used so far, in seconds."""

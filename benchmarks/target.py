@@ -27,6 +27,7 @@ class Target:
         self.port = port
         self.uri = uri
         self.name = database
+        self.token = ""
         self._client = MongoClient[Document](uri, w="majority", journal=True)
         self.database = self._client[database]
 
@@ -38,10 +39,15 @@ class Target:
         return str(self._client.admin.command("buildInfo")["version"])
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """One exchange with the server, for preparing; `path` is below the FHIR base."""
+        """One exchange with the server, for preparing; `path` is below the FHIR base.
+
+        With `token`, it is sent with that access token.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             headers = {"Content-Type": "application/fhir+json"} if body is not None else {}
+            if self.token:
+                headers["Authorization"] = f"Bearer {self.token}"
             connection.request(method, f"/fhir{path}", body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
