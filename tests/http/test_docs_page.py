@@ -60,7 +60,8 @@ def page(server: Any) -> Iterator[Any]:
         route.fulfill(status=found.status_code, headers=dict(found.headers), body=found.content)
 
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        trusted = f"--unsafely-treat-insecure-origin-as-secure={root_of(server)}"
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", trusted])
         page = browser.new_page()
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
