@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
@@ -54,6 +54,9 @@ class Gate:
         if name not in CALLERS:
             raise UnauthorizedError("unknown", key="HS-AUTH")
         return CALLERS[name]
+
+    def noticed(self, types: Iterable[str], subject: str) -> None:
+        """These policies are made of no resources."""
 
 
 class House:
