@@ -62,6 +62,7 @@ class Scenarios:
             "count": self.count,
             "chained": lambda: self._search("chained", "Observation", self._wide.chained(), is_a_bundle),
             "has": lambda: self._search("_has", "Patient", self._wide.has(), has_entries),
+            "wide-has": lambda: self._search("_has by a wide date", "Patient", self._wide.wide_has(), has_entries),
             "include": lambda: self._search("two-level _include", "Observation", self._wide.include(), has_entries),
             "revinclude": lambda: self._search("_revinclude", "Encounter", self._wide.revinclude(), has_entries),
             "everything": lambda: self._search("$everything, 50", "Patient", self._wide.everything(), has_entries),

@@ -33,6 +33,14 @@ class Paths:
         codes = sorted({row["code"]["coding"][0]["code"] for row in rows if row.get("code", {}).get("coding")})
         return [f"/Patient?_has:Condition:patient:code={quote(code)}&_count=10" for code in codes]
 
+    def wide_has(self) -> list[str]:
+        """Conditions that nearly every patient meets; asked once before, since the first time is another matter."""
+        years = range(1990, 2010)
+        paths = [f"/Patient?_has:Observation:patient:date=gt{year}&_count=10" for year in years]
+        for path in paths:
+            self._target.request("GET", path)
+        return paths
+
     def include(self) -> list[str]:
         """Two levels: the encounter of an Observation, and who was seen and where."""
         rows = [row for row in self._rows("Observation", 300) if "encounter" in row]
