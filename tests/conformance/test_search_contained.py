@@ -34,10 +34,13 @@ def medication(name: str, code: str, **more: Any) -> Json:
 
 
 def order(name: str, *contained: Json, to: str = "#m", status: str = "active", **more: Any) -> Json:
+    """A prescription of one of the resources that it contains; the others are mentioned, as they have to be."""
+    others = [ref(f"#{one['id']}") for one in contained if f"#{one['id']}" != to]
     return {
         "resourceType": "MedicationRequest",
         "id": name,
         **({"contained": list(contained)} if contained else {}),
+        **({"supportingInformation": others} if others else {}),
         "status": status,
         "intent": "order",
         "medicationReference": ref(to),
@@ -54,7 +57,7 @@ RESOURCES: list[Json] = [
         "id": "hull",
         "name": "Hull",
         "contained": [
-            {"resourceType": "Organization", "id": "within", "name": "Hull Inner"},
+            {"resourceType": "Organization", "id": "within", "name": "Hull Inner", "partOf": ref("#other")},
             {"resourceType": "Organization", "id": "other", "name": "Other"},
         ],
         "partOf": ref("#within"),
@@ -391,10 +394,12 @@ def library(make_server: Callable[..., Any]) -> tuple[Any, list[Json]]:
         if kind == "MedicationRequest":
             resources.append(order(name, *contained, to=f"#{contained[0]['id']}" if contained else "Medication/x"))
         elif kind == "Medication":
-            extra = {"contained": contained} if contained else {}
+            parts = {"ingredient": [{"itemReference": ref(f"#{one['id']}")} for one in contained]}
+            extra = {"contained": contained, **parts} if contained else {}
             resources.append(medication(name, chance.choice("AB"), status="active") | extra)
         else:
-            extra = {"contained": contained} if contained else {}
+            entries = {"entry": [{"item": ref(f"#{one['id']}")} for one in contained]}
+            extra = {"contained": contained, **entries} if contained else {}
             resources.append({"resourceType": "List", "id": name, "status": "current", "mode": "working", **extra})
     server = make_server()
     for resource in resources:
