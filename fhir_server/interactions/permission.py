@@ -8,6 +8,7 @@ Spec: https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.htm
 
 from __future__ import annotations
 
+from fhir_server.audit.rules import may_write
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.registration import Interaction, Operation
 from fhir_server.model.access import Verb
@@ -46,6 +47,12 @@ def require_change(context: Context, resource_type: str, method: str, *, conditi
         ForbiddenError: 403; it is not.
     """
     require(context, resource_type, *CHANGES[method])
+    if not may_write(resource_type, None, CHANGES[method][0], context.caller.identity):
+        raise ForbiddenError(
+            "AuditEvents are added by systems with a scope of the level `system`, and never changed or removed.",
+            key="HS-ACCESS-AUDIT",
+            expression=resource_type,
+        )
     if conditional:
         require(context, resource_type, "s")
 

@@ -335,7 +335,13 @@ def test_the_front_desk_sees_demographics_and_bookings_of_its_organization_and_n
         {"actor": ref(ours["doctor"]), "status": "accepted"},
         {"actor": ref(booked), "status": "accepted"},
     ]
-    appointment = world.put("Appointment", status="pending", participant=participant)
+    appointment = world.put(
+        "Appointment",
+        status="pending",
+        participant=participant,
+        start="2026-12-01T09:00:00Z",
+        end="2026-12-01T09:20:00Z",
+    )
     schedule = world.put("Schedule", actor=[ref(ours["doctor"])])
     slot = world.put(
         "Slot", status="free", schedule=ref(schedule), start="2026-12-01T10:00:00Z", end="2026-12-01T10:30:00Z"
