@@ -37,11 +37,14 @@ from fhir_server.storage.leftover import end_leftover
 from fhir_server.storage.setup import SetupError
 
 #: Percent of the cache that changed data may take before it is written out (target) and before writers wait (trigger).
-LARGE_TRANSACTIONS = {
-    "eviction_dirty_target": 40,
-    "eviction_dirty_trigger": 75,
-    "eviction_updates_target": 40,
-    "eviction_updates_trigger": 75,
+#: Files that were not used for a while are closed: there is one for each collection and index, thousands in all, and
+#: the limit of open files may be as low as a few thousand.
+ENGINE = {
+    "eviction_dirty_target": "40",
+    "eviction_dirty_trigger": "75",
+    "eviction_updates_target": "40",
+    "eviction_updates_trigger": "75",
+    "file_manager": "(close_idle_time=30,close_scan_interval=10,close_handle_minimum=500)",
 }
 
 REPLICA_SET = "rs0"
@@ -211,7 +214,7 @@ def _spawn(
         *("--replSet", REPLICA_SET, "--oplogSize", "2048", "--keyFile", str(data_dir / "mongodb.key")),
         *("--wiredTigerCacheSizeGB", f"{cache_mb / 1024:.3f}"),
         # One large transaction may fill most of the cache before it is written out; by default a fifth is the limit.
-        *("--wiredTigerEngineConfigString", ",".join(f"{name}={value}" for name, value in LARGE_TRANSACTIONS.items())),
+        *("--wiredTigerEngineConfigString", ",".join(f"{name}={value}" for name, value in ENGINE.items())),
         *("--slowms", "3600000"),  # a slow query's log line would hold health data
         *("--quiet", "--pidfilepath", str(data_dir / "mongodb.pid")),
         *(part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")),

@@ -194,7 +194,7 @@ def test_a_folder_that_another_server_uses_is_told_and_that_server_goes_on(serve
     ("arguments", "environment", "status", "said"),
     [
         (["--data-dir", "/proc/healthsphere"], {}, 1, "Error: The data folder /proc/healthsphere cannot be used"),
-        (["--host", "192.0.2.1"], {}, 1, "is not on this machine: correct --host"),
+        (["--host", "192.0.2.1"], {"HEALTHSPHERE_PLAIN_HTTP": "allow"}, 1, "is not on this machine: correct --host"),
         (["--auth", "off", "--host", "0.0.0.0"], {}, 2, "Error: auth=off is possible on a loopback address only"),
         ([], {"MONGODB_URI": "mongodb://me:sesame@127.0.0.1:1/"}, 1, "Error: MongoDB at 127.0.0.1:1 does not answer"),
         ([], {"MONGODB_URI": "https://example.org"}, 1, "Error: MONGODB_URI is no connection string"),
