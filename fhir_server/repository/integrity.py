@@ -107,7 +107,8 @@ class Integrity:
         unions = [
             {"$unionWith": {"coll": name, "pipeline": part}} for name, part in zip(held[1:], parts[1:], strict=True)
         ]
-        rows = await self._store.aggregate(held[0], [*parts[0], *unions])
+        # A transaction that held the same lock has just ended, maybe: a majority need not have what it wrote yet.
+        rows = await self._store.latest(held[0], [*parts[0], *unions])
         found: list[str] = []
         for name in sorted({row["y"] for row in rows} | (set(among) & set(held))):
             documents = await unit.find(

@@ -192,6 +192,16 @@ class Store:
             cursor = await collection.aggregate(list(piping.stages), maxTimeMS=self._max_time_ms)
             return list(await cursor.to_list())
 
+    async def latest(self, resource_type: str, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What a pipeline gives of all that is committed, whether or not a majority has it yet.
+
+        For who has just waited for another transaction to end, and must see what that one did.
+        """
+        collection = self._database.get_collection(resource_type, read_concern=ReadConcern("local"))
+        with translated():
+            cursor = await collection.aggregate(list(pipeline), maxTimeMS=self._max_time_ms)
+            return list(await cursor.to_list())
+
     async def count(
         self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
     ) -> int:

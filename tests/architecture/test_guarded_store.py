@@ -20,6 +20,7 @@ LACKING = {
         "explain",
         "forget",
         "get_where",
+        "latest",
         "open",
         "rows",
         "set_entries",
