@@ -164,6 +164,9 @@ class InProcessServer:
         return self.run(send_all())
 
     def close(self) -> None:
+        """Stop it; the fixture that made it does so at the end of the run, if nobody has before."""
+        if self._loop.is_closed():
+            return
         self.client.close()
         self.run(self._life.__aexit__(None, None, None))
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -264,6 +264,7 @@ def test_while_the_database_is_away_the_server_says_so(make_server: Any) -> None
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
     assert server.client.get(server.base_url.removesuffix("/fhir") + "/health/ready").status_code == 503
+    server.close()  # it would go on to say that its database is away, into the output of other tests
 
 
 def test_the_capability_statement_tells_what_the_table_of_interactions_holds(client: httpx.Client) -> None:
