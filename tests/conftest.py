@@ -30,7 +30,8 @@ from fhir_server.settings import Settings
 from fhir_server.storage.embedded import EmbeddedMongo
 
 # The machine may be busy: how long an example takes says nothing about the code.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# Continuous integration tries the same examples each time; everybody else tries new ones.
+hypothesis.settings.register_profile("untimed", deadline=None, derandomize=os.environ.get("CI") == "true")
 hypothesis.settings.load_profile("untimed")
 
 T = TypeVar("T")

@@ -171,7 +171,7 @@ def test_what_the_work_refuses_is_the_outcome_of_the_job(within: Within) -> None
 
     async def work(store: Store) -> None:
         async with process(store, refusing) as jobs:
-            job = await jobs.carry_out(KIND, "x", {})
+            job = await ended(jobs, (await jobs.carry_out(KIND, "x", {})).id)
             assert (job.state, job.status, job.message) == ("failed", 422, "It is against the rules.")
             assert codec.decode(job.result or b"")["issue"][0]["code"] == "business-rule"
 
@@ -186,7 +186,7 @@ def test_an_internal_error_ends_the_job_and_its_text_stays_in_the_log(
 
     async def work(store: Store) -> None:
         async with process(store, broken) as jobs:
-            job = await jobs.carry_out(KIND, "x", {})
+            job = await ended(jobs, (await jobs.carry_out(KIND, "x", {})).id)
             assert (job.state, job.status) == ("failed", 500)
             assert job.id in job.message
             assert b"Secret" not in (job.result or b"")
