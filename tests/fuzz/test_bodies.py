@@ -124,7 +124,7 @@ def mutated(draw: Callable[[Any], Any], original: Any) -> Any:
             st.sampled_from(["replace", "drop", "insert", "double", "repeat", "nest", "wrap", "unwrap", "null"])
         ):
             case "replace":
-                container[key] = draw(VALUES)
+                container[key] = copy.deepcopy(draw(VALUES))  # a later change must not reach the value itself
             case "drop":
                 del container[key]
             case "insert" if isinstance(container, dict):
@@ -132,7 +132,7 @@ def mutated(draw: Callable[[Any], Any], original: Any) -> Any:
                     st.text(max_size=6)
                     | st.sampled_from([f"_{key}", "contained", "extension", "modifierExtension", "$x"])
                 )
-                container[name] = draw(VALUES)
+                container[name] = copy.deepcopy(draw(VALUES))
             case "insert" | "repeat" if isinstance(container, list):
                 container.insert(key, copy.deepcopy(container[key]))
             case "double" if isinstance(container[key], dict) and container[key]:
