@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from fhir_server.access.attachments import BINARY, addresses_of, context_of, pointed_to, target_of
-from fhir_server.access.compiled import ANYTHING, NOTHING
+from fhir_server.access.attachments import BINARY, addresses_of, context_of, pointed_to
+from fhir_server.access.compiled import ANYTHING
 from fhir_server.access.guard import Guard, forbidden
 from fhir_server.model import codec
 from fhir_server.model.access import Verb
@@ -74,16 +74,11 @@ class GuardedUnit(Unit):
 
     async def get_many(self, resource_type: str, ids: Sequence[str], verb: Verb = "r") -> dict[str, Version]:
         found = await self._inner.get_many(resource_type, ids)
-        return {key: v for key, v in found.items() if await self._is_shown(v, verb)}
-
-    async def _is_shown(self, version: Version, verb: Verb) -> bool:
-        if version.type == BINARY and await self._guard.limits(BINARY, verb):
-            return await self._door.shows_binary(version, verb, self._inner)
-        return await self._guard.allows(version, verb)
+        return {key: v for key, v in found.items() if await self._door.shows(v, verb, self._inner)}
 
     async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None:
         found = await self._inner.past(resource_type, resource_id, version)
-        return found if found is not None and await self._is_shown(found, "r") else None
+        return found if found is not None and await self._door.shows(found, "r", self._inner) else None
 
     async def snapshot(self, collection: str, pipeline: Sequence[Mapping[str, Any]]) -> list[Row]:
         return await self._door.shown_rows(await self._inner.snapshot(collection, pipeline))
@@ -168,6 +163,12 @@ class GuardedStore(Store):
             return found if found is not None and await self._guard.allows(found, verb) else None
         return await self._inner.get_where(resource_type, resource_id, condition)
 
+    async def shows(self, version: Version, verb: Verb, reads: Store | Unit) -> bool:
+        """Whether a version that was fetched is one that this reader may have."""
+        if version.type == BINARY and await self._guard.limits(BINARY, verb):
+            return await self.shows_binary(version, verb, reads)
+        return await self._guard.allows(version, verb)
+
     async def shows_binary(self, version: Version, verb: Verb, reads: Store | Unit) -> bool:
         """Whether a Binary's security context, or a document that points to it, opens it to this reader."""
         if version.body is None or not self._guard.policy.may(BINARY, verb):
@@ -196,11 +197,7 @@ class GuardedStore(Store):
 
     async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None:
         found = await self._inner.past(resource_type, resource_id, version)
-        if found is None:
-            return None
-        if resource_type == BINARY and await self._guard.limits(BINARY, "r"):
-            return found if await self.shows_binary(found, "r", self._inner) else None
-        return found if await self._guard.allows(found, "r") else None
+        return found if found is not None and await self.shows(found, "r", self._inner) else None
 
     async def find(
         self,
@@ -268,9 +265,7 @@ class GuardedStore(Store):
     async def _was_visible(self, version: Version, verb: Verb) -> bool:
         """Whether a version is one that the reader may see; of a deletion, what it deleted."""
         if not version.deleted:
-            if version.type == BINARY:
-                return await self.shows_binary(version, verb, self._inner)
-            return await self._guard.allows(version, verb)
+            return await self.shows(version, verb, self._inner)
         before = await self._inner.past(version.type, version.id, version.version - 1)
         return before is not None and not before.deleted and await self._was_visible(before, verb)
 
@@ -349,6 +344,3 @@ class GuardedStore(Store):
             return await work(GuardedUnit(unit, self._guard, self))
 
         return await self._inner.transact(guarded)
-
-
-__all__ = ["NOTHING", "GuardedStore", "GuardedUnit", "target_of"]

@@ -28,8 +28,8 @@ from fhir_server.model import codec
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import FhirError, InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import Answer, Request, decoded
-from fhir_server.repository.lineage import PROVENANCE
 from fhir_server.repository.repository import ABSENT, Change, Checked, Committed, FailedChangeError
+from fhir_server.search.lineage import PROVENANCE
 from fhir_server.storage.unit import Unit
 
 #: Entries decoded, validated and written at a time.

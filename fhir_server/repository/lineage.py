@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fhir_server.search.compartment import FOCAL
-from fhir_server.search.lineage import ABOUT, PROVENANCE
+from fhir_server.search.lineage import ABOUT
 from profiles.registry import Registry
 
 PATIENT = "Patient"
@@ -80,6 +80,3 @@ class Lineage:
 
 def _texts(values: Iterable[Any]) -> list[str]:
     return [value for value in values if isinstance(value, str)]
-
-
-__all__ = ["ABOUT", "PROVENANCE", "Lineage"]

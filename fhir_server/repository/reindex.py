@@ -14,9 +14,10 @@ from typing import Any
 from fhir_server.model import codec
 from fhir_server.repository.containing import Containing
 from fhir_server.repository.definitions import Definitions
-from fhir_server.repository.lineage import PROVENANCE, Lineage
+from fhir_server.repository.lineage import Lineage
 from fhir_server.repository.repository import Repository
 from fhir_server.search.index import Indexer
+from fhir_server.search.lineage import PROVENANCE
 from fhir_server.storage.document import index_change
 from fhir_server.storage.store import Store
 

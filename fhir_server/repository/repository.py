@@ -42,9 +42,10 @@ from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.history import HistoryPage, HistoryQuery, HistoryStore, history_page
 from fhir_server.repository.integrity import Integrity
-from fhir_server.repository.lineage import PROVENANCE, Lineage
+from fhir_server.repository.lineage import Lineage
 from fhir_server.repository.ownership import marked, still_marked
 from fhir_server.search.index import Indexer
+from fhir_server.search.lineage import PROVENANCE
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store, VersionConflictError
 from fhir_server.storage.unit import Unit
@@ -222,8 +223,7 @@ class Repository:
         change = checked.change
         if self.integrity.enforced and (change.resource is None or self.integrity.targets_of(change.resource)):
             return await self._commit_alone(checked)
-        if change.type == PROVENANCE:
-            checked = await self._told(self._store.unguarded, checked, {})
+        checked = await self._told(self._store.unguarded, checked, {})
         if change.fresh:
             version = self._fitting(numbered(checked, None))
             await self._noted([version])
@@ -292,8 +292,8 @@ class Repository:
         return checked if kept is resource else self.check(replace(checked.change, resource=kept))
 
     async def _told(self, reads: Store | Unit, checked: Checked, beside: Mapping[str, Mapping[str, Any]]) -> Checked:
-        """The same change of a Provenance, with whose data it tells about among its entries."""
-        if checked.change.resource is None:
+        """The same change; that of a Provenance with whose data it tells about among its entries."""
+        if checked.change.type != PROVENANCE or checked.change.resource is None:
             return checked
         about = await self._lineage.about(reads, checked.indexed.entries, beside)
         return replace(checked, indexed=replace(checked.indexed, entries=about))
@@ -353,8 +353,7 @@ class Repository:
         changes = [await self._placed_within(unit, c) if c.change.type == "Binary" else c for c in changes]
         if any(c.change.type == PROVENANCE for c in changes):
             beside = {f"{c.change.type}/{c.change.id}": c.indexed.entries for c in changes}
-            reads = unit.unguarded
-            changes = [await self._told(reads, c, beside) if c.change.type == PROVENANCE else c for c in changes]
+            changes = [await self._told(unit.unguarded, c, beside) for c in changes]
         ids: dict[tuple[str, Verb], list[str]] = {}
         for checked in changes:
             if not checked.change.fresh:
