@@ -36,7 +36,6 @@ from fhir_server.http.pages import FrontPage, MetricsAccess, pages
 from fhir_server.http.rates import Rate, Rates
 from fhir_server.interactions.background import WORKS
 from fhir_server.interactions.context import Context, Limits
-from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.model.clock import http_date_of, now_us
@@ -61,6 +60,7 @@ from fhir_server.validation.profile import ProfileValidator
 from fhir_server.version import VERSION
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
+from resources.parts import OPERATIONS, PARTS, RULES
 from smart_auth.ports import Happening
 
 MOUNT = "/fhir"
@@ -237,6 +237,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         max_resource_bytes=settings.max_resource_bytes,
         definitions=definitions,
         containing=containing,
+        rules=RULES,
     )
     context = Context(
         registry=known,
@@ -272,6 +273,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
     )
     for kind, work in WORKS.items():
         jobs.register(kind, partial(work, context))
+    for part in PARTS:
+        if part.join is not None:
+            part.join(context)
     compiler = Compiler(known, terminology(), settings.base_url, context.searcher.held_value_set)
     entrance = Entrance(store, compiler, indexer, settings.base_url)
     entry: Entry | None = None

@@ -22,6 +22,7 @@ from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.document import FIELDS, Blob, Version, past_version_of
 from fhir_server.storage.store import Keys, Store
 from fhir_server.storage.unit import Unit
+from fhir_server.storage.unit_rows import UnitRows
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -65,6 +66,9 @@ class GuardedUnit(Unit):
 
     async def settle(self, blobs: Sequence[Blob]) -> None:
         await self._inner.settle(blobs)
+
+    def rows(self, collection: str) -> UnitRows:
+        return self._inner.rows(collection)
 
     async def lock(self, keys: Sequence[str]) -> None:
         await self._inner.lock(keys)

@@ -9,6 +9,7 @@ Spec: https://hl7.org/fhir/R4/security.html#audit
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,6 +17,7 @@ from fhir_server.audit.event import DONE, FAILED, REFUSED, Event, Part, who_of
 from fhir_server.audit.shown import patients_in
 from fhir_server.audit.trail import Trail
 from fhir_server.http.negotiate import FORM
+from fhir_server.interactions.registration import Operation
 from fhir_server.interactions.table import interaction_of, operation_at
 from fhir_server.model.access import Caller
 from fhir_server.model.clock import now_us
@@ -38,6 +40,7 @@ class Exchanged(msgspec.Struct):
     request: Request
     answer: Answer
     caller: Caller
+    operations: Sequence[Operation]
     address: str
     request_id: str
     moment_us: int
@@ -48,10 +51,11 @@ class Exchanged(msgspec.Struct):
         return 1000 + len(answer.body or b"") + len(self.request.body) + 2000 * len(answer.entries)
 
     def event(self) -> Event:
-        entries = tuple(part_of(inner, given) for inner, given in self.answer.entries)
+        operations = self.operations
+        entries = tuple(part_of(inner, given, operations) for inner, given in self.answer.entries)
         return Event(
             self.moment_us,
-            part_of(self.request, self.answer),
+            part_of(self.request, self.answer, operations),
             who_of(self.caller),
             self.address,
             self.request_id,
@@ -60,28 +64,36 @@ class Exchanged(msgspec.Struct):
 
 
 async def audited(
-    trail: Trail, request: Request, answer: Answer, caller: Caller, *, address: str, request_id: str
+    trail: Trail,
+    request: Request,
+    answer: Answer,
+    caller: Caller,
+    operations: Sequence[Operation],
+    *,
+    address: str,
+    request_id: str,
 ) -> None:
     """Put a request on the trail; of a change, return when that is durable.
 
     Args:
         answer: what will be sent: a refusal and an error, too
         caller: who asked; `model.access.NOBODY` where they are not known
+        operations: those that can be called here
         address: where the request came from, without a port
 
     Raises:
         UnavailableError: 503; a change was carried out, and its record is not confirmed yet.
     """
-    if not is_audited(request, answer) or (answer.status == 503 and trail.full):
+    if not is_audited(request, answer, operations) or (answer.status == 503 and trail.full):
         return  # nothing was shown, and one more would fill the memory that `admit` keeps from filling
-    exchanged = Exchanged(request, answer, caller, address, request_id, now_us())
-    if request.method in CHANGES and answer.status < 400 and changes(request, answer):
+    exchanged = Exchanged(request, answer, caller, operations, address, request_id, now_us())
+    if request.method in CHANGES and answer.status < 400 and changes(request, answer, operations):
         await trail.record(exchanged)
     else:
         trail.note(exchanged)
 
 
-def is_audited(request: Request, answer: Answer) -> bool:
+def is_audited(request: Request, answer: Answer, operations: Sequence[Operation]) -> bool:
     """All but what shows nothing of anybody: the CapabilityStatement, and addresses that do not exist.
 
     A client that sends too much is told so and shown nothing; recording each time would let it fill the trail.
@@ -91,31 +103,32 @@ def is_audited(request: Request, answer: Answer) -> bool:
     return (
         answer.status in (401, 403)
         or answer.status not in (404, 405)
-        or bool(interaction_of(request.method, request.path))
+        or bool(interaction_of(request.method, request.path, operations))
     )
 
 
-def changes(request: Request, answer: Answer) -> bool:
+def changes(request: Request, answer: Answer, operations: Sequence[Operation]) -> bool:
     """Whether a request that succeeded has changed anything."""
     if request.method != "POST":
         return True
     if answer.entries:
         return any(
-            inner.method in CHANGES and given.status < 400 and changes(inner, given) for inner, given in answer.entries
+            inner.method in CHANGES and given.status < 400 and changes(inner, given, operations)
+            for inner, given in answer.entries
         )
     last = request.path[-1] if request.path else ""
     if last == "_search":
         return False
     if last.startswith("$"):
-        operation = operation_at(request.path)
+        operation = operation_at(request.path, operations)
         return operation is not None and operation.affects_state
     return True
 
 
-def part_of(request: Request, answer: Answer) -> Part:
+def part_of(request: Request, answer: Answer, operations: Sequence[Operation]) -> Part:
     """What one request, or one entry of a Bundle, was."""
     path, status = request.path, answer.status
-    kind = interaction_of(request.method, path)
+    kind = interaction_of(request.method, path, operations)
     base = request.base_url
     query = request.query
     if kind == "transaction" and b'"type":"batch-response"' in (answer.body or b"")[:200]:

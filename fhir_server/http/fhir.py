@@ -201,7 +201,15 @@ class FhirApplication:
         if self._trail is not None and request is not None:
             try:
                 address = address_of(scope)
-                await audited(self._trail, request, answer, context.caller, address=address, request_id=request_id)
+                await audited(
+                    self._trail,
+                    request,
+                    answer,
+                    context.caller,
+                    context.operations,
+                    address=address,
+                    request_id=request_id,
+                )
             except FhirError as error:  # it was carried out, and cannot be accounted for yet
                 answer = Answer(error.status, codec.encode(error.outcome()), dict(error.headers))
         return answer, how

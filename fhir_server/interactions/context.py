@@ -36,7 +36,8 @@ class Context:
     """The server as interactions see it.
 
     `caller` is who asks, and all that is reached from here is held to what they may see and change; `unguarded` is the
-    server without that, for operations that say so (`Operation.elevated`), None where nothing is limited. `break_glass`
+    server without that, for operations that say so (`Operation.elevated`), None where nothing is limited. Those have in
+    `seen` what their caller sees. `break_glass`
     opens records in emergencies; None where no access control is. `security` is what the CapabilityStatement says of
     signing in, as JSON; empty where nobody does.
 
@@ -57,6 +58,7 @@ class Context:
     caught_up: CaughtUp | None = None
     caller: Caller = NOBODY
     unguarded: Context | None = None
+    guarded: Context | None = None
     break_glass: BreakGlass | None = None
     security: bytes = b""
 
@@ -69,6 +71,22 @@ class Context:
             caller=caller,
             unguarded=self,
         )
+
+    def beyond(self) -> Context:
+        """The same server without the limits of the caller, in whose name it is still changed."""
+        if self.unguarded is None:
+            return self
+        return replace(
+            self.unguarded,
+            repository=self.unguarded.repository.speaking_for(self.caller),
+            caller=self.caller,
+            guarded=self,
+        )
+
+    @property
+    def seen(self) -> Context:
+        """The server as the caller sees it, in an operation that reaches beyond that."""
+        return self.guarded or self
 
     def within(self, unit: Unit) -> Context:
         """The same server, reading what a transaction sees."""

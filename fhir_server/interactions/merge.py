@@ -130,7 +130,7 @@ def change_of(version: Version, source: Version, target: Version, base_url: str)
 
 
 def changed(version: Version, resource: Json) -> Change:
-    return Change("PUT", version.type, version.id, resource, if_match=version.version, blob=version.blob)
+    return Change("PUT", version.type, version.id, resource, if_match=version.version, blob=version.blob, by="merge")
 
 
 async def written(context: Context, unit: Unit, changes: list[Change]) -> list[Version]:

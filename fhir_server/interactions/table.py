@@ -5,7 +5,7 @@ Routing, `Allow` headers, the entries of a batch and the CapabilityStatement all
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from fhir_server.interactions.capabilities import capabilities
@@ -13,7 +13,6 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import delete, delete_conditional
 from fhir_server.interactions.history import history
-from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.patch import patch, patch_conditional
 from fhir_server.interactions.permission import require_interaction, require_operation
 from fhir_server.interactions.provenance import refuse_source
@@ -91,7 +90,7 @@ def shape_of(path: tuple[str, ...]) -> str:
     return "/".join(("{type}/{id}", *path[2:]))
 
 
-def interaction_of(method: str, path: tuple[str, ...]) -> str:
+def interaction_of(method: str, path: tuple[str, ...], operations: Sequence[Operation]) -> str:
     """The interaction's code (`read`, `search-type`, `operation` …); empty where there is none.
 
     A batch is told from a transaction by its content alone; here both are `transaction`.
@@ -99,7 +98,7 @@ def interaction_of(method: str, path: tuple[str, ...]) -> str:
     shape = shape_of(path)
     code = _CODES.get((method, shape))
     if code is None:
-        return "operation" if operation_at(path) is not None else ""
+        return "operation" if operation_at(path, operations) is not None else ""
     return code
 
 
@@ -120,14 +119,14 @@ async def dispatch(context: Context, request: Request) -> Answer:
         if context.unguarded is not None:
             require_interaction(context, _ROWS[request.method, shape], request)
         return await handle(context, request)
-    operation = operation_at(request.path)
+    operation = operation_at(request.path, context.operations)
     if operation is not None and request.method in operation.methods:
         if operation.affects_state:
             refuse_source(request, f"the operation ${operation.code}")
         if context.unguarded is not None:
             require_operation(context, operation, request)
             if operation.elevated:
-                context = replace(context.unguarded, caller=context.caller)
+                context = context.beyond()
         return await operation.handle(context, request)
     methods = list(operation.methods) if operation else _METHODS.get(shape)
     if methods is None:
@@ -152,11 +151,11 @@ def speaks_of_trail(request: Request) -> bool:
     return request.method == "POST" and request.path[-1:] in _ASKS and TRAIL.encode() in request.body
 
 
-def operation_at(path: tuple[str, ...]) -> Operation | None:
+def operation_at(path: tuple[str, ...], operations: Sequence[Operation]) -> Operation | None:
     """The operation that an address calls."""
     if not path or not path[-1].startswith("$"):
         return None
-    return next((operation for operation in OPERATIONS if operation.is_at(path)), None)
+    return next((operation for operation in operations if operation.is_at(path)), None)
 
 
 def unknown_type(context: Context, name: str) -> NotFoundError:

@@ -42,6 +42,7 @@ class Change:
         if_absent: nothing may be current (`If-None-Match: *`)
         fresh: the id was made for this change, so that nothing can stand there yet
         blob: of a Binary, where its data is, which `resource` then lacks
+        by: the code of the operation that makes it (`book`, `merge` …), which rules may ask for; empty for plain writes
     """
 
     method: Literal["POST", "PUT", "PATCH", "DELETE"]
@@ -52,6 +53,7 @@ class Change:
     if_absent: bool = False
     fresh: bool = False
     blob: Blob | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ async def require_known(reads: Limits, change: Change, current: Version | None) 
         )
 
 
-def amended(current: Version, alter: Callable[[Json], Json], if_match: int | None) -> Change:
+def amended(current: Version, alter: Callable[[Json], Json], if_match: int | None, by: str = "") -> Change:
     """The change that alters a version; it holds only while that version is current.
 
     Raises:
@@ -126,7 +128,7 @@ def amended(current: Version, alter: Callable[[Json], Json], if_match: int | Non
     assert current.body is not None
     resource = alter(codec.decode(current.body))
     blob = None if "data" in resource else current.blob
-    return Change("PATCH", current.type, current.id, resource, if_match=current.version, blob=blob)
+    return Change("PATCH", current.type, current.id, resource, if_match=current.version, blob=blob, by=by)
 
 
 def decided(checked: Checked, current: Version | None) -> Committed:

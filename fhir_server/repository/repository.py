@@ -11,14 +11,13 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from fhir_server.model.access import NOBODY, Caller, Verb
 from fhir_server.model.errors import (
     FhirError,
     InvalidError,
     Issue,
-    NotFoundError,
     PreconditionFailedError,
 )
 from fhir_server.repository.changes import (
@@ -30,7 +29,6 @@ from fhir_server.repository.changes import (
     Json,
     amended,
     decided,
-    gone,
     not_found,
     numbered,
     require_known,
@@ -40,10 +38,11 @@ from fhir_server.repository.containing import Containing
 from fhir_server.repository.contents import fitting, is_large, kept, put_beside
 from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
 from fhir_server.repository.definitions import Definitions
-from fhir_server.repository.history import HistoryPage, HistoryQuery, HistoryStore, history_page
 from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.lineage import Lineage
 from fhir_server.repository.ownership import marked, still_marked
+from fhir_server.repository.reading import Reading
+from fhir_server.repository.rules import NO_RULES, Rules
 from fhir_server.search.index import Indexer
 from fhir_server.search.lineage import PROVENANCE
 from fhir_server.storage.document import Version
@@ -70,14 +69,7 @@ ATTEMPTS = 60
 MAX_RESOURCE_BYTES = 14 * 2**20
 
 
-class ReadStore(HistoryStore, Protocol):
-    """Where versions are read: the store itself, or a transaction under way."""
-
-    async def get(self, resource_type: str, resource_id: str, verb: Verb = "r") -> Version | None: ...
-    async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None: ...
-
-
-class Repository:
+class Repository(Reading):
     """Reads and commits. `within` gives the same view inside a transaction."""
 
     def __init__(
@@ -90,9 +82,10 @@ class Repository:
         max_resource_bytes: int = MAX_RESOURCE_BYTES,
         definitions: Definitions | None = None,
         containing: Containing | None = None,
+        rules: Rules = NO_RULES,
     ) -> None:
         self._store = store
-        self._reads: ReadStore = store
+        super().__init__(store)
         self._indexer = indexer
         self._validator = validator
         self._max_resource_bytes = max_resource_bytes
@@ -100,6 +93,7 @@ class Repository:
         self._caller = NOBODY
         self._lineage = Lineage(indexer.registry)
         self._containing = containing
+        self._rules = rules
         self.integrity = integrity
 
     @property
@@ -127,55 +121,11 @@ class Repository:
         inner._caller = caller
         return inner
 
-    # --- reading ----------------------------------------------------------------------------------------------------
-
-    async def read(self, resource_type: str, resource_id: str) -> Version:
-        """The current version.
-
-        Raises:
-            NotFoundError: 404; there never was one.
-            GoneError: 410; it was deleted.
-        """
-        version = await self._reads.get(resource_type, resource_id)
-        if version is None:
-            raise not_found(resource_type, resource_id)
-        if version.deleted:
-            raise gone(version)
-        return version
-
-    async def current(self, resource_type: str, resource_id: str) -> Version | None:
-        """The current version, which may be a deletion; None where nothing ever was."""
-        return await self._reads.get(resource_type, resource_id)
-
-    async def vread(self, resource_type: str, resource_id: str, version_id: str) -> Version:
-        """One version by its number.
-
-        Raises:
-            NotFoundError: 404; no such resource or version.
-            GoneError: 410; that version is a deletion.
-        """
-        current = await self._reads.get(resource_type, resource_id)
-        if current is None:
-            raise not_found(resource_type, resource_id)
-        wanted = int(version_id) if version_id.isascii() and version_id.isdigit() and len(version_id) < 10 else -1
-        version: Version | None = current
-        if wanted != current.version:
-            version = await self._reads.past(resource_type, resource_id, wanted) if wanted > 0 else None
-        if version is None or version.version > current.version:
-            raise NotFoundError(
-                f"{resource_type}/{resource_id} has no version {version_id!r}; the current one is {current.version}.",
-                key="HS-READ-VERSION",
-            )
-        if version.deleted:
-            raise gone(version)
-        return version
-
-    async def collections(self) -> list[str]:
-        """The resource types of which there is, or was, any; one command."""
-        return await self._reads.collections()
-
-    async def history(self, query: HistoryQuery) -> HistoryPage:
-        return await history_page(self._reads, query)
+    def speaking_for(self, caller: Caller) -> Repository:
+        """The same repository, that writes in the name of somebody to whose policy it does not hold."""
+        inner = copy(self)
+        inner._caller = caller
+        return inner
 
     # --- changing ---------------------------------------------------------------------------------------------------
 
@@ -189,6 +139,8 @@ class Repository:
         if change.resource is None:
             return Checked(change)
         change = marked(change, self._caller)
+        if change.fresh:
+            change = self._rules.applied(change, None, self._caller)
         assert change.resource is not None
         issues = self.issues_of(change.resource)
         if any(issue.severity in ("error", "fatal") for issue in issues):
@@ -221,7 +173,7 @@ class Repository:
 
     async def _commit(self, checked: Checked) -> Committed:
         change = checked.change
-        if self.integrity.enforced and (change.resource is None or self.integrity.targets_of(change.resource)):
+        if self._takes_transaction(change):
             return await self._commit_alone(checked)
         checked = await self._told(self._store.unguarded, checked, {})
         if change.fresh:
@@ -232,8 +184,7 @@ class Repository:
         for attempt in range(ATTEMPTS):
             current = await self._store.get(change.type, change.id, verb_of(change))
             await require_known(self._store, change, current)
-            checked = self._kept(checked, current)
-            outcome = decided(checked, current)
+            outcome = decided(self._ruled(checked, current), current)
             if not outcome.changed:
                 return outcome
             await self._noted([outcome.version])
@@ -248,7 +199,12 @@ class Repository:
         raise AssertionError("unreachable")
 
     async def amend(
-        self, find: Callable[[], Awaitable[Version]], alter: Callable[[Json], Json], *, if_match: int | None = None
+        self,
+        find: Callable[[], Awaitable[Version]],
+        alter: Callable[[Json], Json],
+        *,
+        if_match: int | None = None,
+        by: str = "",
     ) -> Committed:
         """Make a new version of what stands there now, which must not be a deletion.
 
@@ -259,6 +215,7 @@ class Repository:
             find: gives the version to alter, each time it is asked
             alter: makes the new content of the current one, which it may keep or change
             if_match: the version that must be current (`If-Match`)
+            by: the operation that changes it
 
         Raises:
             InvalidError: 400; what comes out is not valid.
@@ -267,7 +224,7 @@ class Repository:
         """
         for attempt in range(ATTEMPTS):
             current = await find()
-            change = amended(current, alter, if_match)
+            change = amended(current, alter, if_match, by)
             try:
                 return await self._commit_on(change, current)
             except (PreconditionFailedError, VersionConflictError):  # what was altered is no longer current
@@ -278,18 +235,27 @@ class Repository:
 
     async def _commit_on(self, change: Change, current: Version) -> Committed:
         """Carry out a change of a version that was just read."""
-        if change.type in ("Binary", PROVENANCE) or self.integrity.enforced:
+        if change.type in ("Binary", PROVENANCE) or self.integrity.enforced or self._rules.joined(change.type):
             return await self.commit(change)
-        outcome = decided(self._kept(self.check(change), current), current)
+        outcome = decided(self._ruled(self.check(change), current), current)
         await self._noted([outcome.version])
         await self._store.write(self._fitting(outcome.version), current)
         return await self._in_force(outcome) if change.type == SEARCH_PARAMETER else outcome
 
-    def _kept(self, checked: Checked, current: Version | None) -> Checked:
-        """The same change, its resource still marked as that of the organization whose staff made it."""
-        resource = checked.change.resource
-        kept = resource if resource is None or current is None else still_marked(resource, current.body)
-        return checked if kept is resource else self.check(replace(checked.change, resource=kept))
+    def _takes_transaction(self, change: Change) -> bool:
+        """Whether other things have to be looked at, or written along, in the same moment."""
+        if self._rules.joined(change.type):
+            return True
+        return self.integrity.enforced and (change.resource is None or bool(self.integrity.targets_of(change.resource)))
+
+    def _ruled(self, checked: Checked, current: Version | None) -> Checked:
+        """The same change of what stands there: as the rules of its type complete it, and still marked as that of the
+        organization whose staff made it."""
+        given = change = checked.change
+        if change.resource is not None and current is not None:
+            change = replace(change, resource=still_marked(change.resource, current.body))
+        change = self._rules.applied(change, current, self._caller)
+        return checked if change.resource is given.resource else self.check(change)
 
     async def _told(self, reads: Store | Unit, checked: Checked, beside: Mapping[str, Mapping[str, Any]]) -> Checked:
         """The same change; that of a Provenance with whose data it tells about among its entries."""
@@ -360,6 +326,7 @@ class Repository:
                 ids.setdefault((checked.change.type, verb_of(checked.change)), []).append(checked.change.id)
         found = {key: await unit.get_many(key[0], wanted, key[1]) for key, wanted in ids.items()}
         outcomes: list[Committed] = []
+        done: list[tuple[Change, Version | None]] = []
         writes: list[tuple[Version, Version | None]] = []
         for position, given in enumerate(changes):
             change, checked = given.change, given
@@ -367,7 +334,7 @@ class Repository:
             try:
                 if not change.fresh:
                     await require_known(unit, change, current)
-                    checked = self._kept(checked, current)
+                    checked = self._ruled(checked, current)
                 outcome = decided(checked, current)
                 self._fitting(outcome.version)
             except FhirError as error:
@@ -375,8 +342,10 @@ class Repository:
             outcomes.append(outcome)
             if outcome.changed:
                 writes.append((outcome.version, current))
+                done.append((checked.change, outcome.before))
         await self._noted([new for new, _ in writes])
         await unit.write(writes)
+        await self._rules.along(unit, self, done, self._caller)
         if self.integrity.enforced:
             self._note(unit, changes, outcomes)
         return outcomes

@@ -23,6 +23,7 @@ from fhir_server.storage.document import (
     past_version_of,
     version_of,
 )
+from fhir_server.storage.unit_rows import UnitRows
 
 #: What one command carries: the driver splits by 48 MB, and smaller portions keep memory flat.
 PORTION = 1000
@@ -49,6 +50,10 @@ class Unit:
         """Versions of this transaction name the blobs: they stay when it commits."""
         if blobs:
             await self._database[UPLOADS].delete_many({"_id": {"$in": [b.id for b in blobs]}}, session=self._session)
+
+    def rows(self, collection: str) -> UnitRows:
+        """A collection of the server's own, such as `Store.rows` gives, within this transaction."""
+        return UnitRows(self._database[collection], self._session)
 
     async def lock(self, keys: Sequence[str]) -> None:
         """Hold criteria until the transaction ends.

@@ -19,9 +19,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from fhir_server.interactions.operations import OPERATIONS, US_CORE
+from fhir_server.interactions.operations import US_CORE
 from profiles.operations import OWN, operations, own_definitions
 from profiles.registry import registry
+from resources.parts import OPERATIONS
 from tests.conformance.claims import PORTION_NAMES, Call, Claimant, Json, portion
 from tests.minimal_resources import minimal
 

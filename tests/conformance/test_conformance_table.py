@@ -22,7 +22,6 @@ from fhir_server.app import EXPOSED_HEADERS
 from fhir_server.http import negotiate
 from fhir_server.interactions.answers import Return
 from fhir_server.interactions.capabilities import MODES, capability_statement
-from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE
 from fhir_server.interactions.validate import MODES as VALIDATE_MODES
 from fhir_server.patching import fhirpath_patch, json_patch, xml_patch
@@ -38,6 +37,7 @@ from fhir_server.search.query import Contained, ContainedType, Prefix, Summary, 
 from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings, variable_of
 from profiles.registry import registry
+from resources.parts import OPERATIONS
 from tests.docs.test_docs import keys_in_code
 
 ROOT = Path(__file__).parents[2]

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from schemathesis.generation import GenerationMode
 
 from fhir_server.http.openapi import describe
-from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE
 from profiles.registry import registry
+from resources.parts import OPERATIONS
 
 pytestmark = pytest.mark.xdist_group("fuzz")
 TYPES = ("Patient", "Observation")

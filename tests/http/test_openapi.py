@@ -23,9 +23,9 @@ from fhir_server.http.openapi import describe
 from fhir_server.http.openapi.interactions import KINDS
 from fhir_server.http.openapi.operations import methods_of
 from fhir_server.interactions.capabilities import capability_statement
-from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, operation_at, shape_of
 from profiles.registry import registry
+from resources.parts import OPERATIONS
 from tests.minimal_resources import minimal
 from tests.official_examples import DEFINITIONAL
 
@@ -118,7 +118,7 @@ def test_every_call_that_is_described_is_one_that_the_server_routes() -> None:
     samples = {"{type}": "Patient", "{id}": "1", "{vid}": "1", "{member}": "Observation"}
     for method, path, _ in described():
         parts = tuple(samples.get(part, part) for part in path.strip("/").split("/") if part)
-        operation = operation_at(parts)
+        operation = operation_at(parts, OPERATIONS)
         if operation is not None:
             assert method in operation.methods, (method, path)
         else:

@@ -13,7 +13,6 @@ from fhir_server.access.compiled import Compiler
 from fhir_server.access.entrance import Entrance
 from fhir_server.app import definitions_of, indexer_of, store_of
 from fhir_server.interactions.context import Context, Limits
-from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.model import codec
@@ -39,6 +38,7 @@ from fhir_server.validation import Validator
 from fhir_server.validation.profile import ProfileValidator
 from profiles.registry import registry
 from profiles.terminology import terminology
+from resources.parts import OPERATIONS
 from tests.conftest import BASE_URL, InProcessServer
 
 NOTHING: dict[str, Any] = {"_id": {"$in": []}}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.interactions.operations import OPERATIONS
 from fhir_server.policies.policies import MADE_OF
 from fhir_server.policies.reach import Reach
 from fhir_server.policies.roles import BUILT_IN, GROUPS, RoleRules, RolesError, RoleTable, load_roles
 from profiles.registry import registry
+from resources.parts import OPERATIONS
 
 ROOT = Path(__file__).parents[2]
 TABLE = load_roles(registry())

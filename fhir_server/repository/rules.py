@@ -1,0 +1,114 @@
+"""Rules: what a resource type means on this server, beyond its definition, held for every write of it.
+
+A rule looks at one write before it is numbered, and may complete the resource or refuse the write. A companion writes
+what belongs together with it (the lock of a slot) in the same transaction. Both hold for plain FHIR writes, entries of
+Bundles, imports and operations alike. The packages in `resources` have them; `app` joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from fhir_server.model import codec
+from fhir_server.model.access import Caller
+from fhir_server.repository.changes import Change, Json
+from fhir_server.storage.document import Version
+from fhir_server.storage.unit import Unit
+
+if TYPE_CHECKING:
+    from fhir_server.repository.repository import Repository
+
+#: Operations that move records as they are, whatever state these are in.
+MAINTENANCE = frozenset({"merge", "unmerge"})
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write that is about to be made.
+
+    Attributes:
+        old: what is current; None where nothing is, or what was is deleted
+        new: the new content; None for a deletion
+        caller: in whose name
+        by: the operation that makes it; empty for a plain write
+    """
+
+    type: str
+    id: str
+    old: Json | None
+    new: Json | None
+    caller: Caller
+    by: str = ""
+
+    @property
+    def reference(self) -> str:
+        return f"{self.type}/{self.id}"
+
+
+#: Gives the content that is written: `new`, or a completed copy of it. Doing it twice must change nothing more.
+#: Raises a FhirError where the write must not be made.
+Rule: TypeAlias = Callable[[Write], Json | None]
+
+#: Is told of the writes of its type in a transaction, all of which hold their new content already.
+#: Raises a FhirError to have the transaction given up. May be called again, when the database has it tried again.
+Companion: TypeAlias = Callable[[Unit, "Repository", Sequence[Write]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All rules and companions, by resource type."""
+
+    rules: Mapping[str, tuple[Rule, ...]]
+    companions: Mapping[str, tuple[Companion, ...]]
+
+    @classmethod
+    def of(cls, rules: Iterable[tuple[str, Rule]], companions: Iterable[tuple[str, Companion]]) -> Rules:
+        by_type: dict[str, tuple[Rule, ...]] = {}
+        along: dict[str, tuple[Companion, ...]] = {}
+        for resource_type, rule in rules:
+            by_type[resource_type] = (*by_type.get(resource_type, ()), rule)
+        for resource_type, companion in companions:
+            along[resource_type] = (*along.get(resource_type, ()), companion)
+        return cls(by_type, along)
+
+    def joined(self, resource_type: str) -> bool:
+        """Whether something else is written along with this type, so that it takes a transaction."""
+        return resource_type in self.companions
+
+    def applied(self, change: Change, current: Version | None, caller: Caller) -> Change:
+        """The change as the rules of its type complete it.
+
+        Raises:
+            FhirError: a rule refuses it.
+        """
+        rules = self.rules.get(change.type)
+        if rules is None or change.by in MAINTENANCE:
+            return change
+        resource, old = change.resource, content(current)
+        for rule in rules:
+            resource = rule(Write(change.type, change.id, old, resource, caller, change.by))
+        return change if resource is change.resource else replace(change, resource=resource)
+
+    async def along(
+        self, unit: Unit, repository: Repository, writes: Sequence[tuple[Change, Version | None]], caller: Caller
+    ) -> None:
+        """Have the companions write what belongs to these changes, each with what it replaces."""
+        by_type: dict[str, list[Write]] = {}
+        for change, before in writes:
+            if change.type in self.companions:
+                write = Write(change.type, change.id, content(before), change.resource, caller, change.by)
+                by_type.setdefault(change.type, []).append(write)
+        for resource_type, rows in by_type.items():
+            for companion in self.companions[resource_type]:
+                await companion(unit.unguarded, repository, rows)
+
+
+#: Where no resource type means more than its definition says.
+NO_RULES = Rules({}, {})
+
+
+def content(version: Version | None) -> Json | None:
+    """What a version holds; None of a deletion."""
+    return None if version is None or version.body is None else codec.decode(version.body)

@@ -1,0 +1,1 @@
+"""Partners outside: one package each, none of which knows another. They fill the ports that `resources` define."""

@@ -1,0 +1,31 @@
+"""What a package of `resources` adds to the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.registration import Operation
+from fhir_server.repository.rules import Companion, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One behaviour.
+
+    Attributes:
+        name: of its package
+        operations: those that it adds; each needs an OperationDefinition in `profiles/definitions`
+        rules: with the resource types whose writes they look at
+        companions: with the resource types that they write along with
+        join: called once when the server is put together, before it opens: registers what follows the change feed
+            (`context.feed`), what happens at a moment (`context.timers`) and what goes on in the background
+            (`context.jobs`)
+    """
+
+    name: str
+    operations: tuple[Operation, ...] = ()
+    rules: tuple[tuple[str, Rule], ...] = ()
+    companions: tuple[tuple[str, Companion], ...] = ()
+    join: Callable[[Context], None] | None = None
