@@ -25,6 +25,7 @@ from fhir_server.audit.materialize import Materializer
 from fhir_server.audit.resource import Maker
 from fhir_server.audit.trail import Trail, read_witness
 from fhir_server.audit.verify import Report, links, verify
+from fhir_server.background import Background
 from fhir_server.entry import Entry
 from fhir_server.http.docs import description_pages
 from fhir_server.http.doors import OtherOrigins, PageDoor, StrictTransport
@@ -34,10 +35,8 @@ from fhir_server.http.limits import RequestLimits
 from fhir_server.http.openapi import Described
 from fhir_server.http.pages import FrontPage, MetricsAccess, pages
 from fhir_server.http.rates import Rate, Rates
-from fhir_server.interactions.background import WORKS
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.table import TABLE, dispatch
-from fhir_server.jobs.jobs import Jobs
 from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
@@ -215,18 +214,19 @@ class Front:
         await (self._fhir if is_fhir else self._others)(scope, receive, send_dated)
 
 
-def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
+def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[], int] = now_us) -> ASGIApp:
     """The server as one ASGI application; its lifespan opens and closes the database.
 
     Args:
         gate: judges who calls, in place of the one that the settings ask for
+        now: the moment by which timers are due
     """
     known = definitions_of(settings)
     store, close = store_of(settings, known)
     indexer = indexer_of(settings, known)
     definitions = Definitions(store, known, indexer)
     containing = Containing(store.rows(CONTAINING))
-    jobs = Jobs(store.rows, lease_s=settings.job_lease_s, kept_days=settings.job_days)
+    background = Background(settings, store, now)
     trail, ledger = trail_of(settings, store, indexer)
     enforced = settings.referential_integrity == "refuse"
     repository = Repository(
@@ -267,12 +267,13 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         operations=OPERATIONS,
         dispatch=dispatch,
         definitions=definitions,
-        jobs=jobs,
+        jobs=background.jobs,
+        feed=background.feed,
+        timers=background.timers,
         profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
         caught_up=ledger.caught_up if ledger is not None else None,
     )
-    for kind, work in WORKS.items():
-        jobs.register(kind, partial(work, context))
+    background.register(context)
     for part in PARTS:
         if part.join is not None:
             part.join(context)
@@ -316,13 +317,13 @@ def create_app(settings: Settings, *, gate: Gate | None = None) -> ASGIApp:
         if trail is not None and ledger is not None:
             await trail.start()
             await ledger.start()
-        await jobs.open()
+        await background.open()
         if entry is not None:
             await entry.open()
         yield
         if entry is not None:
             await entry.close()
-        await jobs.close()
+        await background.close()
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)

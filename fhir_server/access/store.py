@@ -56,6 +56,7 @@ class GuardedUnit(Unit):
         self._guard = guard
         self._door = door
         self.ends = inner.ends
+        self.committed = inner.committed
 
     @property
     def unguarded(self) -> Unit:

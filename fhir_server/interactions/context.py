@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from fhir_server.interactions.registration import Handler, Interaction, Operation
+from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
+from fhir_server.jobs.timers import Timers
 from fhir_server.model.access import NOBODY, Caller
 from fhir_server.policies.glass import BreakGlass
 from fhir_server.repository.definitions import Definitions
@@ -42,7 +44,8 @@ class Context:
     signing in, as JSON; empty where nobody does.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
-    exceptions. `caught_up` returns when all that was done until now can be found as AuditEvents.
+    exceptions. `jobs`, `feed` and `timers` go on beside requests. `caught_up` returns when all that was done until now
+    can be found as AuditEvents.
     """
 
     registry: Registry
@@ -54,6 +57,8 @@ class Context:
     dispatch: Handler
     definitions: Definitions
     jobs: Jobs
+    feed: Feed
+    timers: Timers
     profiles: ProfileValidator
     caught_up: CaughtUp | None = None
     caller: Caller = NOBODY

@@ -101,6 +101,11 @@ class Rows:
             found: Row | None = await self._collection.find_one(filter, {"_id": 1}, sort=[(by, 1)], comment=WATCH)
         return found
 
+    async def first(self, filter: Mapping[str, Any], by: str, limit: int) -> list[Row]:
+        """The rows that match and are the oldest by a field, the oldest first."""
+        with translated():
+            return list(await self._collection.find(filter, sort=[(by, 1)], limit=limit, comment=WATCH).to_list())
+
     async def newest(self, field: str) -> int:
         """The highest number in a field that has an index; 0 where there is none."""
         with translated():
@@ -116,9 +121,10 @@ class Rows:
         with translated():
             await self._collection.delete_one({"_id": row_id})
 
-    async def remove_all(self, filter: Mapping[str, Any]) -> None:
+    async def remove_all(self, filter: Mapping[str, Any]) -> int:
+        """Remove the rows that match; how many there were."""
         with translated():
-            await self._collection.delete_many(filter)
+            return int((await self._collection.delete_many(filter)).deleted_count)
 
     async def index(self, *fields: str) -> None:
         """Have an index by some fields."""

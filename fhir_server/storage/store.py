@@ -22,6 +22,7 @@ from fhir_server.model.access import Verb
 from fhir_server.model.errors import ConflictError
 from fhir_server.storage.batches import Batches
 from fhir_server.storage.blobs import Blobs
+from fhir_server.storage.changes_stream import ChangesStream
 from fhir_server.storage.database import DURABLE, Client, database_of, translated
 from fhir_server.storage.document import (
     FIELDS,
@@ -69,6 +70,7 @@ class Store:
         self._max_time_ms = max_time_ms
         self.blobs = Blobs(self._database)
         self.batches = Batches(self._database)
+        self.changes = ChangesStream(self._database)
         self._reads = CurrentReads(self._database)
         self._inserts: dict[str, Gather[Version, None]] = {}
         self._changes: dict[str, Gather[Change, None]] = {}
@@ -353,14 +355,17 @@ class Store:
             VersionConflictError: 409; a version that `work` wanted to replace is no longer current.
         """
 
-        async def attempt(session: Any) -> T:
+        async def attempt(session: Any) -> tuple[T, Unit]:
             unit = Unit(self._database, session, self._max_time_ms)
             result = await work(unit)
             await unit.end()
-            return result
+            return result, unit
 
         with translated():
             async with self._client.start_session() as session:
-                return await session.with_transaction(
+                result, unit = await session.with_transaction(
                     attempt, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
                 )
+        for told in unit.committed:
+            told()
+        return result

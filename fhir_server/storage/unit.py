@@ -37,6 +37,8 @@ class Unit:
     def __init__(self, database: Any, session: Any, max_time_ms: int) -> None:
         #: Checks by name; whoever writes adds to them.
         self.ends: dict[str, Callable[[], Awaitable[None]]] = {}
+        #: Called once when the transaction is committed; they must not fail.
+        self.committed: list[Callable[[], None]] = []
         self._database = database
         self._session = session
         self._max_time_ms = max_time_ms
@@ -65,6 +67,16 @@ class Unit:
             await self._database[LOCKS].update_one(
                 {"_id": key}, {"$set": {"t": datetime.now(UTC)}, "$inc": {"n": 1}}, upsert=True, session=self._session
             )
+
+    async def put_row(self, collection: str, row_id: str, fields: Mapping[str, Any], *gone: str) -> None:
+        """Set fields of a row of the server's own (`Store.rows`), which is made when it is not there; some go."""
+        change: dict[str, Any] = {"$set": dict(fields)}
+        if gone:
+            change["$unset"] = dict.fromkeys(gone, "")
+        await self._database[collection].update_one({"_id": row_id}, change, upsert=True, session=self._session)
+
+    async def remove_row(self, collection: str, row_id: str) -> None:
+        await self._database[collection].delete_one({"_id": row_id}, session=self._session)
 
     @property
     def unguarded(self) -> Unit:

@@ -25,7 +25,7 @@ LACKING = {
         "rows",
         "set_entries",
     },
-    Unit: {"past_many"},
+    Unit: {"past_many", "put_row", "remove_row"},
 }
 
 

@@ -14,7 +14,9 @@ from fhir_server.access.entrance import Entrance
 from fhir_server.app import definitions_of, indexer_of, store_of
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.table import TABLE, dispatch
+from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
+from fhir_server.jobs.timers import Timers
 from fhir_server.model import codec
 from fhir_server.model.access import AccessPolicy, Caller, Grant, Identity, Scope, Verb
 from fhir_server.model.clock import new_id
@@ -105,6 +107,8 @@ class World:
             dispatch=dispatch,
             definitions=definitions,
             jobs=Jobs(store.rows),
+            feed=Feed(store),
+            timers=Timers(store.rows),
             profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
             break_glass=self.glass,
         )

@@ -1,0 +1,46 @@
+"""What goes on beside requests: jobs, the change feed and timers, put together, opened and closed as one.
+
+Whoever wants to follow changes, or to have something done at a moment, is registered here, before anything is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from fhir_server.interactions.background import WORKS
+from fhir_server.interactions.context import Context
+from fhir_server.jobs.feed import Feed
+from fhir_server.jobs.jobs import Jobs
+from fhir_server.jobs.timers import Timers
+from fhir_server.model.clock import now_us
+from fhir_server.settings import Settings
+from fhir_server.storage.store import Store
+
+
+class Background:
+    """Work that no request waits for.
+
+    Args:
+        now: the moment by which timers are due, in microseconds since 1970 UTC
+    """
+
+    def __init__(self, settings: Settings, store: Store, now: Callable[[], int] = now_us) -> None:
+        self.jobs = Jobs(store.rows, lease_s=settings.job_lease_s, kept_days=settings.job_days)
+        self.feed = Feed(store, lease_s=settings.job_lease_s)
+        self.timers = Timers(store.rows, now=now, lease_s=settings.job_lease_s)
+
+    def register(self, context: Context) -> None:
+        """Say what is done, with the server as it is without a caller."""
+        for kind, work in WORKS.items():
+            self.jobs.register(kind, partial(work, context))
+
+    async def open(self) -> None:
+        await self.jobs.open()
+        await self.timers.open()
+        await self.feed.open()
+
+    async def close(self) -> None:
+        await self.feed.close()
+        await self.timers.close()
+        await self.jobs.close()

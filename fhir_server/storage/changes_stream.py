@@ -1,0 +1,230 @@
+"""The changes of resources, as MongoDB's change stream tells them, and the same read from the collections.
+
+The stream is the database's oplog, filtered there: writers do nothing for it. It goes on from a token as long as the
+oplog reaches back so far; for what is older, `since` reads the current collections and the history in the order of
+moments. Both tell every version, also those that were replaced meanwhile.
+
+See https://www.mongodb.com/docs/manual/changeStreams/
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pymongo.errors import OperationFailure, PyMongoError
+
+from fhir_server.model.errors import UnavailableError
+from fhir_server.storage.database import translated
+from fhir_server.storage.document import FIELDS, HISTORY, Version, past_version_of, version_of
+from fhir_server.storage.rows import WATCH, Row, Rows
+
+#: Beside the leases of those who follow: `MARK`, a row with a number `n` that stands in every stream when it grows.
+FEED = "_feed"
+MARK = "mark"
+
+#: For so long the database holds a question for the next change open when there is none.
+AWAIT_MS = 2000
+
+#: What the database sends at once.
+BATCH = 200
+
+#: The index entries are of no use here, and are the larger half.
+SENT = {
+    "operationType": 1,
+    "ns.coll": 1,
+    "wallTime": 1,
+    "updateDescription.updatedFields.n": 1,
+    **{f"fullDocument.{name}": 1 for name in ("_id", "n", *FIELDS)},
+}
+
+
+class HistoryLostError(Exception):
+    """The stream cannot go on from a token: the oplog no longer reaches back to it, or holds what cannot be sent."""
+
+
+class Key(NamedTuple):
+    """Names a version, in the order in which `since` tells them."""
+
+    moment_us: int
+    type: str
+    id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a stream tells next.
+
+    Attributes:
+        token: the stream goes on after this entry from there
+        version: of a resource that was written; without its index entries
+        mark: the number that the row `MARK` has now
+        both are None where there was nothing for a while, and the token alone is newer
+    """
+
+    token: Row
+    version: Version | None = None
+    mark: int | None = None
+
+
+class Stream:
+    """An open change stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def next(self) -> Entry:
+        """The next entry; an empty one after `AWAIT_MS` without any.
+
+        Raises:
+            HistoryLostError: there is no going on from here.
+            UnavailableError: the database does not answer.
+        """
+        with _told():
+            event = await self._stream.try_next()
+            if event is None and not self._stream.alive:
+                raise HistoryLostError("the database was dropped")
+        if event is None:
+            return Entry(dict(self._stream.resume_token))
+        name, document = event["ns"]["coll"], event.get("fullDocument")
+        if name == FEED:
+            row = document or event["updateDescription"]["updatedFields"]
+            return Entry(event["_id"], mark=row.get("n", 0))
+        return Entry(event["_id"], version=version_of(name, document) if document else None)
+
+
+class ChangesStream:
+    """The changes of one database."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+
+    async def now(self) -> Row:
+        """A token from which the stream goes on with all that is written after this call."""
+        async with self.follow(frozenset(), None) as stream:
+            return (await stream.next()).token
+
+    @asynccontextmanager
+    async def follow(self, types: frozenset[str], token: Mapping[str, Any] | None) -> AsyncIterator[Stream]:
+        """The stream of some types, or of all when none is named, from a token on; from now on without one.
+
+        Raises:
+            HistoryLostError: it cannot go on from the token.
+            UnavailableError: the database does not answer.
+        """
+        with _told():
+            stream = await self._database.watch(
+                [{"$match": _wanted(types)}, {"$project": SENT}],
+                resume_after=token,
+                max_await_time_ms=AWAIT_MS if token else 1,
+                batch_size=BATCH,
+                comment=WATCH,
+            )
+        try:
+            yield Stream(stream)
+        finally:
+            await stream.close()
+
+    async def since(self, types: frozenset[str], after: Key, limit: int) -> list[Key]:
+        """The versions that follow a key, at most `limit`: read from the collections, not from the stream."""
+        names = sorted(types) if types else await self._names()
+        found: set[Key] = set()
+        with translated():
+            # The current ones first: one that is replaced meanwhile is then found in the history, or twice.
+            for name in names:
+                cursor = self._database[name].find(
+                    _current_after(name, after), {"t": 1, "v": 1}, sort=[("t", 1), ("_id", 1)], limit=limit
+                )
+                found.update(Key(d["t"], name, d["_id"], d["v"]) for d in await cursor.to_list())
+            for name in names:
+                cursor = self._database[HISTORY].find(
+                    _past_after(name, after), {"t": 1, "i": 1, "v": 1}, sort=[("t", 1), ("i", 1), ("v", 1)], limit=limit
+                )
+                found.update(Key(d["t"], name, d["i"], d["v"]) for d in await cursor.to_list())
+        return sorted(found)[:limit]
+
+    async def versions(self, keys: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], Version]:
+        """Versions by `(type, id, version)`, current or not; what was erased is not among them."""
+        found: dict[tuple[str, str, int], Version] = {}
+        by_type: dict[str, list[str]] = {}
+        for name, resource_id, _ in keys:
+            by_type.setdefault(name, []).append(resource_id)
+        with translated():
+            for name, ids in by_type.items():
+                cursor = self._database[name].find({"_id": {"$in": ids}}, FIELDS)
+                found.update({(name, d["_id"], d["v"]): version_of(name, d) for d in await cursor.to_list()})
+            past = [f"{name}/{i}/{v}" for name, i, v in keys if (name, i, v) not in found]
+            if past:
+                cursor = self._database[HISTORY].find({"_id": {"$in": past}})
+                found.update({(d["y"], d["i"], d["v"]): past_version_of(d) for d in await cursor.to_list()})
+        return {key: found[key] for key in keys if key in found}
+
+    async def mark(self) -> int:
+        """Let the number of the mark grow: it stands in the stream behind all that was written before; the number."""
+        rows = Rows(self._database[FEED])
+        await rows.make(MARK, {"n": 0})
+        row = await rows.change(MARK, {}, {"n": {"$add": ["$n", 1]}}, comment=WATCH)
+        assert row is not None, "it was made just now"
+        return int(row["n"])
+
+    async def marked(self) -> int:
+        """The number of the mark as it is."""
+        return int((await Rows(self._database[FEED]).get(MARK) or {}).get("n", 0))
+
+    async def _names(self) -> list[str]:
+        with translated():
+            names = await self._database.list_collection_names(filter={"name": {"$not": {"$regex": "^[_a-z]"}}})
+        return sorted(names)
+
+
+def _wanted(types: frozenset[str]) -> Row:
+    """Selects versions of resources that were made, and the mark.
+
+    An update in place changes what is indexed, and a removal erases (`Store.set_entries`, `Store.erase`): neither makes
+    a version.
+    """
+    named: Row = {"$in": sorted(types)} if types else {"$regex": "^[A-Z]"}
+    return {
+        "$or": [
+            {"operationType": {"$in": ["insert", "replace"]}, "ns.coll": named},
+            {"operationType": {"$in": ["insert", "replace", "update"]}, "ns.coll": FEED, "documentKey._id": MARK},
+        ]
+    }
+
+
+def _current_after(name: str, after: Key) -> Row:
+    later: Row = {"t": {"$gt": after.moment_us}}
+    if name < after.type:
+        return later
+    if name > after.type:
+        return {"t": {"$gte": after.moment_us}}
+    same = {"t": after.moment_us, "_id": after.id, "v": {"$gt": after.version}}
+    return {"$or": [later, {"t": after.moment_us, "_id": {"$gt": after.id}}, same]}
+
+
+def _past_after(name: str, after: Key) -> Row:
+    later: Row = {"y": name, "t": {"$gt": after.moment_us}}
+    if name < after.type:
+        return later
+    if name > after.type:
+        return {"y": name, "t": {"$gte": after.moment_us}}
+    here = {"y": name, "t": after.moment_us}
+    return {"$or": [later, {**here, "i": {"$gt": after.id}}, {**here, "i": after.id, "v": {"$gt": after.version}}]}
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn the driver's failures into the two kinds that a follower acts on."""
+    try:
+        yield
+    except OperationFailure as error:
+        # Whatever it is (the oplog was cut off, the token means nothing here, an event is larger than a document may
+        # be): the driver has tried again what can be tried again. The collections tell the same.
+        raise HistoryLostError(f"{type(error).__name__} {error.code}") from error
+    except PyMongoError as error:
+        raise UnavailableError(
+            "The database does not answer; try again.", key="HS-STORE-UNAVAILABLE", headers={"Retry-After": "2"}
+        ) from error
