@@ -13,16 +13,18 @@ to look into and have it handled again.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fhir_server.jobs.follower import Changed, Follower
-from fhir_server.jobs.lane import Lane, scan_from
+from fhir_server.jobs import counts
+from fhir_server.jobs.fault import fault_of
+from fhir_server.jobs.follower import Follower
+from fhir_server.jobs.lane import Lane, Named, scan_from
 from fhir_server.jobs.lease import LASTS_S, Lease, LeaseLostError
 from fhir_server.model.clock import now_us
 from fhir_server.model.errors import FhirError
@@ -39,6 +41,9 @@ PAUSE_S = 0.5
 
 #: How often processes look who is there and which lanes are theirs.
 LOOK_EVERY_S = 2.0
+
+#: Changes that are handled again in one go.
+ASKED_AT_ONCE = 200
 
 #: For handlers that are at work when the server stops.
 LETTING_GO_S = 5.0
@@ -157,30 +162,50 @@ class Feed:
         return max((lane.lag_s for lane in self._lanes.values()), default=0.0)
 
     async def caught_up(self) -> None:
-        """Wait until all followers have handled what was committed before this call. For tests."""
+        """Wait until all followers have handled what was committed before this call, and is replayed. For tests."""
         if not self._followers:
             return
         mark = await self._stream.mark()
+        asked = {"asked": True, "follower": {"$in": list(self._followers)}}
         shared = [_lane_name(f, part) for f in self._followers.values() if not f.everywhere for part in range(f.parts)]
         while True:
             rows = await self._rows.all({"_id": {"$in": shared}})
             marks = [row.get("mark", 0) for row in (*rows, *self._local.values())]
-            if len(rows) == len(shared) and all(reached >= mark for reached in marks):
+            there = len(rows) == len(shared) and all(reached >= mark for reached in marks)
+            if there and not await self._dead.all(asked, limit=1):
                 return
             await asyncio.sleep(0.01)
 
     # --- what was set aside -----------------------------------------------------------------------------------------
 
-    async def bury(self, follower: str, changed: Changed, error: str, tries: int) -> None:
-        """Set a change aside."""
-        about = {"follower": follower, "type": changed.type, "id": changed.id, "version": changed.version}
-        row = {**about, "error": error, "tries": tries, "at": now_us(), "asked": False}
-        await self._dead.put(f"{follower}/{changed.type}/{changed.id}/{changed.version}", row)
+    async def bury(self, follower: str, changed: Named, error: str, tries: int) -> None:
+        """Set a change aside; one of this process alone is of no use to others, and later."""
+        if self._followers[follower].everywhere:
+            return
+        about = dict(zip(("type", "id", "version"), changed, strict=True))
+        row = {"follower": follower, **about, "error": error, "tries": tries, "at": now_us(), "asked": False}
+        await self._dead.put(_dead_name(follower, changed), row)
+
+    async def forget(self, follower: str, changed: Named) -> None:
+        """Forget a change that was set aside."""
+        await self._dead.remove(_dead_name(follower, changed))
 
     async def dead(self, follower: str | None = None, limit: int = 100) -> list[DeadChange]:
         """The changes that were set aside, those that failed last first."""
-        about = {} if follower is None else {"follower": follower}
-        return [_dead_of(row) for row in await self._dead.all(about, newest_by="at", limit=limit)]
+        return [_dead_of(row) for row in await self._dead.all(_about(follower), newest_by="at", limit=limit)]
+
+    async def replay(self, follower: str | None = None) -> int:
+        """Have what was set aside handled again, by whoever has the lanes, in between what changes; how many."""
+        asked = await self._dead.put_all(_about(follower), {"asked": True})
+        await self._ask()
+        return asked
+
+    async def _ask(self) -> None:
+        """Tell the lanes of this process what is asked for."""
+        rows = await self._dead.first({"asked": True}, "at", ASKED_AT_ONCE) if self._lanes else []
+        for lane in self._lanes.values():
+            name = lane.follower.name
+            lane.ask([(row["type"], row["id"], row["version"]) for row in rows if row["follower"] == name])
 
     # --- the lanes --------------------------------------------------------------------------------------------------
 
@@ -209,18 +234,25 @@ class Feed:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), every_s)
                 return
+            self._tell_lag()
             try:
                 await self._look()
+                await self._ask()
             except FhirError as error:
                 _log.warning("no lanes could be looked for: %s", type(error).__name__)
             except Exception:
                 _log.exception("no lanes could be looked for")
 
+    def _tell_lag(self) -> None:
+        for name in self._followers:
+            lags = [lane.lag_s for lane in self._lanes.values() if lane.follower.name == name]
+            counts.LAG.labels(name).set(max(lags, default=0.0))
+
     async def _look(self) -> None:
         """Say that this process is there, see which others are, take up the lanes that are its own, leave the rest."""
         until = {"$add": [NOW, round(self._lease_s * 1000)]}
         names = sorted(name for name, follower in self._followers.items() if not follower.everywhere)
-        await self._rows.make(self._process, {})
+        await self._rows.make(self._process, {}, comment=WATCH)
         await self._rows.change(self._process, {}, {"until": until, "names": {"$literal": names}}, comment=WATCH)
         there = await self._rows.first({"until": {"$exists": True}, "$expr": {"$gt": ["$until", NOW]}}, "_id", 1000)
         for follower in self._followers.values():
@@ -247,7 +279,7 @@ class Feed:
         task = self._tasks.pop(name)
         self._lanes.pop(name)
         if not task.cancelled() and (fault := task.exception()) is not None:
-            _log.error("lane %s was left, and is taken up again: %s", name, type(fault).__name__, exc_info=fault)
+            _log.error("lane %s was left, and is taken up again: %s", name, fault_of(fault))
 
     async def _followed(self, name: str, lane: Lane) -> None:
         """Follow for a lane, if it is free; until it is stopped or lost."""
@@ -284,7 +316,15 @@ def _lane_name(follower: Follower, part: int) -> str:
 
 
 def _hash(process: str, lane: str) -> int:
-    return zlib.crc32(f"{process} {lane}".encode())
+    return int.from_bytes(hashlib.blake2b(f"{process} {lane}".encode(), digest_size=8).digest())
+
+
+def _dead_name(follower: str, changed: Named) -> str:
+    return "/".join((follower, *map(str, changed)))
+
+
+def _about(follower: str | None) -> Row:
+    return {} if follower is None else {"follower": follower}
 
 
 def _position_of(row: Row) -> Position:

@@ -18,6 +18,8 @@ class Changed:
         deleted: whether it is a deletion
         at_us: `meta.lastUpdated`, microseconds since 1970 UTC
         body: the resource's JSON; None of a deletion
+        before: the JSON of the version before; of deletions, and of all changes where the follower asks for it. None
+            where there is none, or it was a deletion or is erased.
     """
 
     type: str
@@ -26,6 +28,7 @@ class Changed:
     deleted: bool
     at_us: int
     body: bytes | None
+    before: bytes | None = None
 
 
 def itself(changed: Changed) -> str:
@@ -41,10 +44,11 @@ class Follower:
         name: under which is kept how far it is; a new name begins with what is written from then on
         types: the resource types that it wants to know of; all when empty
         handle: is given what changed, in order; what it was given before may come again after a failure or a crash
-        subject: what a change is about. It must be told from every version of a resource alike, deletions included,
-            where there are several `parts`.
+        subject: what a change is about. Where there are several `parts`, it must be the same for all versions of a
+            resource, as far as their order matters; a deletion has the body `before` it.
         parts: into how many parts the changes are shared out, by their subjects, for several processes to handle
         from_start: a new name begins with all versions that are there, the oldest first
+        before: whether each change comes with the version before it, and not deletions alone
         everywhere: each process handles all changes, from when it started, and remembers nothing afterwards: for what
             is connected to this process, such as the web sockets of browsers
     """
@@ -55,12 +59,23 @@ class Follower:
     subject: Callable[[Changed], str] = itself
     parts: int = 1
     from_start: bool = False
+    before: bool = False
     everywhere: bool = False
 
-    def part_of(self, changed: Changed) -> int:
+    def part_of(self, changed: Changed, subject: Callable[[Changed], str] | None = None) -> int:
         """Which part a change belongs to; the same in all processes, today and tomorrow."""
-        return zlib.crc32(self.subject(changed).encode()) % self.parts if self.parts > 1 else 0
+        if self.parts == 1:
+            return 0
+        return zlib.crc32((subject or self.subject)(changed).encode()) % self.parts
 
 
-def changed_of(version: Version) -> Changed:
-    return Changed(version.type, version.id, version.version, version.deleted, version.moment_us, version.body)
+def changed_of(version: Version, before: Version | None) -> Changed:
+    return Changed(
+        version.type,
+        version.id,
+        version.version,
+        version.deleted,
+        version.moment_us,
+        version.body,
+        None if before is None else before.body,
+    )

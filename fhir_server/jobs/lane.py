@@ -1,8 +1,8 @@
 """A lane: one part of one follower, handled in order by one process at a time.
 
 The lane's row is its lease, and holds how far it is: the token of the stream behind what was handled, or, while the
-collections are read because the stream's history was lost, the last version that was. What was handled is kept after
-the handler has returned, so that a crash in between makes it come again.
+collections are read because the stream's history was lost, the last version that was. That is kept after the handler
+has returned, never before, so that what a crash interrupts comes again.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from fhir_server.jobs import counts
 from fhir_server.jobs.fault import fault_of
-from fhir_server.jobs.follower import Changed, Follower, changed_of
+from fhir_server.jobs.follower import Changed, Follower, changed_of, itself
 from fhir_server.model.clock import instant_of, now_us
-from fhir_server.model.errors import UnavailableError
+from fhir_server.model.errors import FhirError, UnavailableError
 from fhir_server.storage.changes_stream import ChangesStream, Entry, HistoryLostError, Key
 from fhir_server.storage.document import Version
 from fhir_server.storage.rows import Row
@@ -29,7 +29,8 @@ AHEAD = 200
 #: Versions that are read from the collections at once.
 PAGE = 200
 
-#: How often the position is kept while nothing is to be handled.
+#: How often the position is kept at most, under load, and at least, while nothing is to be handled.
+KEEP_EVERY_S = 0.25
 IDLE_KEEP_S = 10.0
 
 #: What was handled last may be so much older than what was written before it: transactions take their moments before
@@ -39,6 +40,7 @@ OVERLAP_US = 300 * 1_000_000
 LONGEST_PAUSE_S = 30.0
 
 Keep = Callable[[Mapping[str, Any]], Awaitable[None]]
+Named = tuple[str, str, int]
 
 _log = logging.getLogger("healthsphere.feed")
 
@@ -46,7 +48,8 @@ _log = logging.getLogger("healthsphere.feed")
 class Grave(Protocol):
     """Where changes go that cannot be handled."""
 
-    async def bury(self, follower: str, changed: Changed, error: str, tries: int) -> None: ...
+    async def bury(self, follower: str, changed: Named, error: str, tries: int) -> None: ...
+    async def forget(self, follower: str, changed: Named) -> None: ...
 
 
 class StoppedError(Exception):
@@ -74,9 +77,12 @@ class Lane:
         self._most_tries = most_tries
         self._pause_s = pause_s
         self._stop = asyncio.Event()
-        self._kept_at = time.monotonic()
-        self._waiting_us: int | None = None
+        self._wake = asyncio.Event()
+        self._asked: list[Named] = []
+        self._unkept: Row = {}
+        self._kept_at = 0.0
         self._through_us = 0
+        self._waiting_us: int | None = None
 
     @property
     def lag_s(self) -> float:
@@ -86,6 +92,13 @@ class Lane:
     def stop(self) -> None:
         """Let go of the lane when what is being handled now is done."""
         self._stop.set()
+        self._wake.set()
+
+    def ask(self, changes: Sequence[Named]) -> None:
+        """Have changes handled once more that were set aside."""
+        if not self._asked:
+            self._asked = list(changes)
+            self._wake.set()
 
     async def follow(self, row: Row, keep: Keep) -> None:
         """Hand over what changes, from where a row says, until stopped; `keep` sets fields of the row.
@@ -93,79 +106,100 @@ class Lane:
         Raises:
             UnavailableError: the database does not answer.
         """
+        self._through_us = row["through"]
         try:
-            self._through_us = row["through"]
             if row.get("scan"):
                 row = await self._scan(row, keep)
-            while True:
+            while not self._stop.is_set():
                 try:
-                    return await self._follow(row["token"], keep)
+                    await self._follow(row["token"], keep)
                 except HistoryLostError as error:
                     row = await self._scan(await self._lost(error, keep), keep)
+                    await self._pause(self._pause_s)
         except StoppedError:
-            return None
+            pass  # what was not handled comes again, to whoever has the lane next
         finally:
             self._waiting_us = None
-            counts.LAG.labels(self.follower.name).set(0)
+        await self._keep_now(keep)
 
     # --- the stream -------------------------------------------------------------------------------------------------
 
     async def _follow(self, token: Row, keep: Keep) -> None:
         ahead: asyncio.Queue[Entry] = asyncio.Queue(AHEAD)
         reading = asyncio.create_task(self._read(token, ahead), name=f"reads for {self.follower.name}")
-        stopping = asyncio.create_task(self._stop.wait())
         try:
             while not self._stop.is_set():
-                entries = await self._next(ahead, reading, stopping)
-                await self._take(entries, keep)
+                await self._take(await self._next(ahead, reading))
+                await self._keep_if_due(keep)
+                if self._asked:
+                    await self._handle_asked()
         finally:
-            for task in (reading, stopping):
-                task.cancel()
-            await asyncio.gather(reading, stopping, return_exceptions=True)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _read(self, token: Row, ahead: asyncio.Queue[Entry]) -> None:
         async with self._stream.follow(self.follower.types, token) as stream:
             while True:
                 await ahead.put(await stream.next())
 
-    async def _next(
-        self, ahead: asyncio.Queue[Entry], reading: asyncio.Task[None], stopping: asyncio.Task[Any]
-    ) -> list[Entry]:
-        """What was read meanwhile, at least one entry; none when the lane is stopped."""
-        if ahead.empty():
-            getting = asyncio.create_task(ahead.get())
+    async def _next(self, ahead: asyncio.Queue[Entry], reading: asyncio.Task[None]) -> list[Entry]:
+        """What was read meanwhile; waits for an entry, unless the lane is woken or something is to be kept."""
+        if ahead.empty() and not self._wake.is_set():
+            arriving, waking = asyncio.create_task(ahead.get()), asyncio.create_task(self._wake.wait())
+            wait_s = KEEP_EVERY_S if self._unkept else None
             try:
-                await asyncio.wait({getting, reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                entries = [getting.result()] if getting.done() else []
+                await asyncio.wait({arriving, waking, reading}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                entries = [arriving.result()] if arriving.done() else []
             finally:
-                getting.cancel()
+                arriving.cancel()
+                waking.cancel()
         else:
-            entries = [ahead.get_nowait()]
-        if not entries and reading.done():
-            reading.result()  # it ends by an error alone
+            entries = []
+        self._wake.clear()
         while not ahead.empty():
             entries.append(ahead.get_nowait())
+        if not entries and reading.done():
+            reading.result()  # it ends by an error alone
         return entries
 
-    async def _take(self, entries: Sequence[Entry], keep: Keep) -> None:
-        """Hand over what entries tell, and keep that they are done."""
+    async def _take(self, entries: Sequence[Entry]) -> None:
+        """Hand over what entries tell, and remember that they are done."""
         if not entries:
             return
-        changes = self._ours(entry.version for entry in entries if entry.version is not None)
+        changes = await self._ours([entry.version for entry in entries if entry.version is not None])
         await self._hand_over(changes)
-        marks = [entry.mark for entry in entries if entry.mark is not None]
-        if changes or marks or time.monotonic() - self._kept_at >= IDLE_KEEP_S:
-            self._through_us = changes[-1].at_us if changes else now_us()
-            mark = {"mark": marks[-1]} if marks else {}
-            await self._keep(keep, {"token": entries[-1].token, "through": self._through_us, **mark})
+        self._through_us = changes[-1].at_us if changes else now_us()
+        if marks := [entry.mark for entry in entries if entry.mark is not None]:
+            self._unkept["mark"] = marks[-1]
+        if changes or self._unkept or time.monotonic() - self._kept_at >= IDLE_KEEP_S:
+            self._unkept |= {"token": entries[-1].token, "through": self._through_us}
 
-    async def _keep(self, keep: Keep, fields: Row) -> None:
-        await keep(fields)
-        self._kept_at = time.monotonic()
+    async def _keep_if_due(self, keep: Keep) -> None:
+        if "mark" in self._unkept or time.monotonic() - self._kept_at >= KEEP_EVERY_S:
+            await self._keep_now(keep)
 
-    def _ours(self, versions: Iterable[Version]) -> list[Changed]:
-        changes = [changed_of(version) for version in versions]
-        return [changed for changed in changes if self.follower.part_of(changed) == self.part]
+    async def _keep_now(self, keep: Keep) -> None:
+        if self._unkept:
+            fields, self._unkept = self._unkept, {}
+            await keep(fields)
+            self._kept_at = time.monotonic()
+
+    async def _ours(self, versions: Sequence[Version]) -> list[Changed]:
+        """The changes that these versions are, as far as they are of this part."""
+        wanted = [(v.type, v.id, v.version - 1) for v in versions if v.version > 1]
+        if not self.follower.before:
+            gone = {(v.type, v.id, v.version - 1) for v in versions if v.deleted}
+            wanted = [key for key in wanted if key in gone]
+        before = await self._stream.versions(wanted) if wanted else {}
+        changes = (changed_of(v, before.get((v.type, v.id, v.version - 1))) for v in versions)
+        return [changed for changed in changes if self._part_of(changed) == self.part]
+
+    def _part_of(self, changed: Changed) -> int:
+        try:
+            return self.follower.part_of(changed)
+        except Exception as error:
+            _log.warning("%s cannot tell what a change is about: %s", self.follower.name, fault_of(error))
+            return self.follower.part_of(changed, itself)
 
     # --- the collections --------------------------------------------------------------------------------------------
 
@@ -180,7 +214,8 @@ class Lane:
             instant_of(since_us),
         )
         row = await scan_from(self._stream, since_us)
-        await self._keep(keep, row)
+        self._unkept = {}
+        await keep(row)
         return row
 
     async def _scan(self, row: Row, keep: Keep) -> Row:
@@ -191,14 +226,14 @@ class Lane:
             if keys[0].moment_us > scan["until"]:
                 break  # that is in the stream
             found = await self._stream.versions([(key.type, key.id, key.version) for key in keys])
-            await self._hand_over(self._ours(found.values()))
+            await self._hand_over(await self._ours(list(found.values())))
             after = keys[-1]
             self._through_us = after.moment_us
-            await self._keep(keep, {"scan": {**scan, "after": list(after)}, "through": after.moment_us})
+            await keep({"scan": {**scan, "after": list(after)}, "through": after.moment_us})
             if self._stop.is_set():
                 raise StoppedError
-        ended = {"scan": None, "token": row["token"], "mark": scan["mark"]}
-        await self._keep(keep, ended)
+        ended: Row = {"scan": None, "token": row["token"], "mark": scan["mark"]}
+        await keep(ended)
         _log.info("%s has caught up with the change stream", self.follower.name)
         return ended
 
@@ -212,37 +247,30 @@ class Lane:
         """
         if not changes:
             return
-        name = self.follower.name
         self._waiting_us = changes[0].at_us
-        counts.LAG.labels(name).set(self.lag_s)
         if len(changes) == 1 or not await self._handled_together(changes):
             for changed in changes:
                 self._waiting_us = changed.at_us
-                await self._handle_one(changed)
+                await self._handled(changed)
         self._waiting_us = None
-        counts.LAG.labels(name).set(0)
-        counts.HANDLED.labels(name).inc(len(changes))
+        counts.HANDLED.labels(self.follower.name).inc(len(changes))
 
     async def _handled_together(self, changes: Sequence[Changed]) -> bool:
         try:
             await self.follower.handle(changes)
         except Exception as error:
             counts.FAILED.labels(self.follower.name).inc()
-            _log.warning(
-                "%s failed with %d changes, which are handled one by one now: %s",
-                self.follower.name,
-                len(changes),
-                fault_of(error),
-            )
+            what = f"{len(changes)} changes, which are handled one by one now"
+            _log.warning("%s failed with %s: %s", self.follower.name, what, fault_of(error))
             return False
         return True
 
-    async def _handle_one(self, changed: Changed) -> None:
-        """Have a change handled, again and again; set it aside when that goes on failing."""
+    async def _handled(self, changed: Changed) -> bool:
+        """Have a change handled, again and again; set it aside when that goes on failing, which is False."""
         name, tries, pause_s = self.follower.name, 0, self._pause_s
         while True:
             try:
-                return await self.follower.handle([changed])
+                await self.follower.handle([changed])
             except Exception as error:
                 counts.FAILED.labels(name).inc()
                 fault = fault_of(error)
@@ -251,10 +279,34 @@ class Lane:
                 if tries >= self._most_tries:
                     _log.error("%s failed %d times with a change, which is set aside: %s", name, tries, fault)
                     counts.DEAD.labels(name).inc()
-                    await self._grave.bury(name, changed, fault, tries)
-                    return None
+                    await self._grave.bury(name, (changed.type, changed.id, changed.version), fault, tries)
+                    return False
                 _log.warning("%s failed with a change, and tries again in %.1f s: %s", name, pause_s, fault)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause_s)
-                raise StoppedError
+            else:
+                return True
+            await self._pause(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            StoppedError: the lane is to be let go of meanwhile.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+            raise StoppedError
+
+    async def _handle_asked(self) -> None:
+        """Handle what was set aside and is asked for; what cannot be handled is set aside again."""
+        try:
+            found = await self._stream.versions(self._asked)
+            ours = {(c.type, c.id, c.version): c for c in await self._ours(list(found.values()))}
+            for key in self._asked:
+                # What was erased meanwhile is forgotten.
+                if key not in found or (key in ours and await self._handled(ours[key])):
+                    await self._grave.forget(self.follower.name, key)
+        except FhirError as error:
+            _log.warning("what %s set aside waits: %s", self.follower.name, type(error).__name__)
+        finally:
+            self._asked = []

@@ -24,7 +24,7 @@ from fhir_server.jobs.fault import fault_of
 from fhir_server.jobs.lease import FREE, LASTS_S, Lease, LeaseLostError
 from fhir_server.model.clock import now_us
 from fhir_server.model.errors import FhirError, UnavailableError
-from fhir_server.storage.rows import NOW, Row, Rows, plain
+from fhir_server.storage.rows import NOW, WATCH, Row, Rows, plain
 from fhir_server.storage.unit import Unit
 
 TIMERS = "_timers"
@@ -256,7 +256,7 @@ class Timers:
             _log.error("a %s was left: %s", task.get_name(), type(fault).__name__)
 
     async def _handled(self, lease: Lease, row: Row) -> None:
-        kind = row["kind"]
+        kind, mine = row["kind"], {"_id": row["_id"], "revision": row["revision"]}
         try:
             due_us = await lease.during(_awaited(self._handles[kind](_timer_of(row))))
         except LeaseLostError:
@@ -272,7 +272,7 @@ class Timers:
             counts.TIMERS.labels(kind).inc()
             if due_us is not None:
                 await self._end(lease, row, plain({"due": due_us, "tries": 0, "again": 0}))
-            elif not await self._rows.remove_all({"_id": row["_id"], "revision": row["revision"]}):
+            elif not await self._rows.remove_all(mine, comment=WATCH):
                 await self._let_go(lease)
 
     async def _failed(self, lease: Lease, row: Row, error: Exception) -> None:
@@ -292,7 +292,8 @@ class Timers:
     async def _end(self, lease: Lease, row: Row, fields: Row) -> None:
         """Keep what came of it and let go, unless the timer was set anew meanwhile."""
         free = {"lease.holder": {"$literal": ""}, "lease.until": {"$subtract": [NOW, 1]}}
-        if await self._rows.change(row["_id"], {"revision": row["revision"]}, {**fields, **free}) is None:
+        still = {"revision": row["revision"]}
+        if await self._rows.change(row["_id"], still, {**fields, **free}, comment=WATCH, shown=()) is None:
             await self._let_go(lease)
 
     async def _let_go(self, lease: Lease) -> None:

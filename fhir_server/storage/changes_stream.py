@@ -76,6 +76,11 @@ class Stream:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
+    @property
+    def token(self) -> Row:
+        """The stream goes on from there; at first that is where it begins."""
+        return dict(self._stream.resume_token)
+
     async def next(self) -> Entry:
         """The next entry; an empty one after `AWAIT_MS` without any.
 
@@ -88,7 +93,7 @@ class Stream:
             if event is None and not self._stream.alive:
                 raise HistoryLostError("the database was dropped")
         if event is None:
-            return Entry(dict(self._stream.resume_token))
+            return Entry(self.token)
         name, document = event["ns"]["coll"], event.get("fullDocument")
         if name == FEED:
             row = document or event["updateDescription"]["updatedFields"]
@@ -105,7 +110,7 @@ class ChangesStream:
     async def now(self) -> Row:
         """A token from which the stream goes on with all that is written after this call."""
         async with self.follow(frozenset(), None) as stream:
-            return (await stream.next()).token
+            return stream.token
 
     @asynccontextmanager
     async def follow(self, types: frozenset[str], token: Mapping[str, Any] | None) -> AsyncIterator[Stream]:
@@ -119,7 +124,7 @@ class ChangesStream:
             stream = await self._database.watch(
                 [{"$match": _wanted(types)}, {"$project": SENT}],
                 resume_after=token,
-                max_await_time_ms=AWAIT_MS if token else 1,
+                max_await_time_ms=AWAIT_MS,
                 batch_size=BATCH,
                 comment=WATCH,
             )
@@ -136,12 +141,20 @@ class ChangesStream:
             # The current ones first: one that is replaced meanwhile is then found in the history, or twice.
             for name in names:
                 cursor = self._database[name].find(
-                    _current_after(name, after), {"t": 1, "v": 1}, sort=[("t", 1), ("_id", 1)], limit=limit
+                    _current_after(name, after),
+                    {"t": 1, "v": 1},
+                    sort=[("t", 1), ("_id", 1)],
+                    limit=limit,
+                    comment=WATCH,
                 )
                 found.update(Key(d["t"], name, d["_id"], d["v"]) for d in await cursor.to_list())
             for name in names:
                 cursor = self._database[HISTORY].find(
-                    _past_after(name, after), {"t": 1, "i": 1, "v": 1}, sort=[("t", 1), ("i", 1), ("v", 1)], limit=limit
+                    _past_after(name, after),
+                    {"t": 1, "i": 1, "v": 1},
+                    sort=[("t", 1), ("i", 1), ("v", 1)],
+                    limit=limit,
+                    comment=WATCH,
                 )
                 found.update(Key(d["t"], name, d["i"], d["v"]) for d in await cursor.to_list())
         return sorted(found)[:limit]
@@ -154,11 +167,11 @@ class ChangesStream:
             by_type.setdefault(name, []).append(resource_id)
         with translated():
             for name, ids in by_type.items():
-                cursor = self._database[name].find({"_id": {"$in": ids}}, FIELDS)
+                cursor = self._database[name].find({"_id": {"$in": ids}}, FIELDS, comment=WATCH)
                 found.update({(name, d["_id"], d["v"]): version_of(name, d) for d in await cursor.to_list()})
             past = [f"{name}/{i}/{v}" for name, i, v in keys if (name, i, v) not in found]
             if past:
-                cursor = self._database[HISTORY].find({"_id": {"$in": past}})
+                cursor = self._database[HISTORY].find({"_id": {"$in": past}}, comment=WATCH)
                 found.update({(d["y"], d["i"], d["v"]): past_version_of(d) for d in await cursor.to_list()})
         return {key: found[key] for key in keys if key in found}
 

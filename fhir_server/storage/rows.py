@@ -42,10 +42,17 @@ class Rows:
         with translated():
             await self._collection.update_one({"_id": row_id}, {"$set": dict(fields)}, upsert=True)
 
-    async def make(self, row_id: str, fields: Mapping[str, Any]) -> None:
+    async def put_all(self, filter: Mapping[str, Any], fields: Mapping[str, Any]) -> int:
+        """Set fields of all rows that match; how many there are."""
+        with translated():
+            return int((await self._collection.update_many(filter, {"$set": dict(fields)})).matched_count)
+
+    async def make(self, row_id: str, fields: Mapping[str, Any], *, comment: str | None = None) -> None:
         """Make a row; one that is there stays as it is."""
         with translated():
-            await self._collection.update_one({"_id": row_id}, {"$setOnInsert": dict(fields)}, upsert=True)
+            await self._collection.update_one(
+                {"_id": row_id}, {"$setOnInsert": dict(fields)}, upsert=True, comment=comment
+            )
 
     async def change(
         self,
@@ -121,10 +128,10 @@ class Rows:
         with translated():
             await self._collection.delete_one({"_id": row_id})
 
-    async def remove_all(self, filter: Mapping[str, Any]) -> int:
+    async def remove_all(self, filter: Mapping[str, Any], *, comment: str | None = None) -> int:
         """Remove the rows that match; how many there were."""
         with translated():
-            return int((await self._collection.delete_many(filter)).deleted_count)
+            return int((await self._collection.delete_many(filter, comment=comment)).deleted_count)
 
     async def index(self, *fields: str) -> None:
         """Have an index by some fields."""
