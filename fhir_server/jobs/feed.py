@@ -48,6 +48,9 @@ ASKED_AT_ONCE = 200
 #: For handlers that are at work when the server stops.
 LETTING_GO_S = 5.0
 
+#: For saying that a lease is let go of.
+RELEASE_S = 5.0
+
 _log = logging.getLogger("healthsphere.feed")
 
 
@@ -291,7 +294,7 @@ class Feed:
                 await lease.during(lane.follow(row, lease.put))
             finally:
                 with suppress(LeaseLostError, FhirError, TimeoutError):
-                    async with asyncio.timeout(LETTING_GO_S):
+                    async with asyncio.timeout(RELEASE_S):
                         await lease.release()
         except LeaseLostError:
             _log.warning("lane %s lost its lease; whoever has it next goes on", name)

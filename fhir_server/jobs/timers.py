@@ -44,6 +44,9 @@ LONGEST_PAUSE_S = 600.0
 #: For handlers that are at work when the server stops.
 LETTING_GO_S = 5.0
 
+#: For saying that a lease is let go of.
+RELEASE_S = 5.0
+
 _log = logging.getLogger("healthsphere.timers")
 
 
@@ -263,7 +266,7 @@ class Timers:
             _log.warning("a timer of %s lost its lease; whoever has it next handles it", kind)
         except asyncio.CancelledError:
             with suppress(LeaseLostError, FhirError, TimeoutError):
-                async with asyncio.timeout(LETTING_GO_S):
+                async with asyncio.timeout(RELEASE_S):
                     await lease.release()
             raise
         except Exception as error:
