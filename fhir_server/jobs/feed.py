@@ -24,8 +24,9 @@ from typing import Any
 from fhir_server.jobs import counts
 from fhir_server.jobs.fault import fault_of
 from fhir_server.jobs.follower import Follower
-from fhir_server.jobs.lane import Lane, Named, scan_from
+from fhir_server.jobs.lane import IDLE_KEEP_S, Lane, Named, scan_from
 from fhir_server.jobs.lease import LASTS_S, Lease, LeaseLostError
+from fhir_server.jobs.trunk import Trunk
 from fhir_server.model.clock import now_us
 from fhir_server.model.errors import FhirError
 from fhir_server.storage.changes_stream import FEED
@@ -105,6 +106,7 @@ class Feed:
         self, store: Store, *, lease_s: float = LASTS_S, most_tries: int = MOST_TRIES, pause_s: float = PAUSE_S
     ) -> None:
         self._stream = store.changes
+        self._trunk = Trunk(self._stream)
         self._rows = store.rows(FEED)
         self._dead = store.rows(DEAD)
         self._lease_s = lease_s
@@ -128,6 +130,7 @@ class Feed:
             return
         await self._rows.forget_after("until")
         await self._dead.index("follower", "at")
+        await self._stream.mark()
         for follower in self._followers.values():
             if follower.everywhere:
                 self._local[follower.name] = await self._beginning(follower)
@@ -218,7 +221,7 @@ class Feed:
         there = await self._rows.all({"follower": follower.name})
         if not set(names) <= {row["_id"] for row in there}:
             least = min(there, key=lambda row: int(row["through"]), default=None)
-            kept = ("token", "through", "scan")
+            kept = ("position", "through", "scan")
             fields = await self._beginning(follower) if least is None else {k: least[k] for k in kept if k in least}
             for part, name in enumerate(names):
                 about = {"follower": follower.name, "part": part, "parts": follower.parts}
@@ -228,7 +231,7 @@ class Feed:
     async def _beginning(self, follower: Follower) -> Row:
         if follower.from_start:
             return await scan_from(self._stream, 0)
-        return {"token": await self._stream.now(), "through": now_us()}
+        return {"position": list(await self._stream.now()), "through": now_us()}
 
     async def _watch(self) -> None:
         """Have the lanes that are this process's, all the time."""
@@ -241,6 +244,8 @@ class Feed:
             try:
                 await self._look()
                 await self._ask()
+                # Lanes of which nothing changes get on by it, and do not fall off the oplog.
+                await self._stream.mark(older_s=IDLE_KEEP_S)
             except FhirError as error:
                 _log.warning("no lanes could be looked for: %s", type(error).__name__)
             except Exception:
@@ -255,8 +260,10 @@ class Feed:
         """Say that this process is there, see which others are, take up the lanes that are its own, leave the rest."""
         until = {"$add": [NOW, round(self._lease_s * 1000)]}
         names = sorted(name for name, follower in self._followers.items() if not follower.everywhere)
-        await self._rows.make(self._process, {}, comment=WATCH)
-        await self._rows.change(self._process, {}, {"until": until, "names": {"$literal": names}}, comment=WATCH)
+        here = {"until": until, "names": {"$literal": names}}
+        if await self._rows.change(self._process, {}, here, comment=WATCH, shown=()) is None:
+            await self._rows.make(self._process, {}, comment=WATCH)
+            await self._rows.change(self._process, {}, here, comment=WATCH, shown=())
         there = await self._rows.first({"until": {"$exists": True}, "$expr": {"$gt": ["$until", NOW]}}, "_id", 1000)
         for follower in self._followers.values():
             if follower.everywhere:
@@ -273,7 +280,7 @@ class Feed:
     def _take_up(self, name: str, follower: Follower, part: int, following: Any) -> None:
         if name in self._tasks:
             return
-        lane = Lane(follower, part, self._stream, self, most_tries=self._most_tries, pause_s=self._pause_s)
+        lane = Lane(follower, part, self._stream, self._trunk, self, most_tries=self._most_tries, pause_s=self._pause_s)
         self._lanes[name] = lane
         task = self._tasks[name] = asyncio.create_task(following(name, lane), name=f"feed {name}")
         task.add_done_callback(lambda _: self._left(name))

@@ -1,6 +1,6 @@
 """A lane: one part of one follower, handled in order by one process at a time.
 
-The lane's row is its lease, and holds how far it is: the token of the stream behind what was handled, or, while the
+The lane's row is its lease, and holds how far it is: the position in the stream of what was handled last, or, while the
 collections are read because the stream's history was lost, the last version that was. That is kept after the handler
 has returned, never before, so that what a crash interrupts comes again.
 """
@@ -17,14 +17,15 @@ from typing import Any, Protocol
 from fhir_server.jobs import counts
 from fhir_server.jobs.fault import fault_of
 from fhir_server.jobs.follower import Changed, Follower, changed_of, itself
+from fhir_server.jobs.trunk import Branch, Trunk
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import FhirError, UnavailableError
-from fhir_server.storage.changes_stream import ChangesStream, Entry, HistoryLostError, Key
+from fhir_server.storage.changes_stream import ChangesStream, Entry, HistoryLostError, Key, Position
 from fhir_server.storage.document import Version
 from fhir_server.storage.rows import Row
 
-#: Entries that are read ahead while a handler is at work; a handler gets at most so many at once.
-AHEAD = 200
+#: What a handler gets at once.
+MOST_AT_ONCE = 200
 
 #: Versions that are read from the collections at once.
 PAGE = 200
@@ -58,21 +59,30 @@ class StoppedError(Exception):
 
 async def scan_from(stream: ChangesStream, since_us: int) -> Row:
     """The fields of a row that begins with what the collections have since a moment, and then goes on."""
-    # In this order: what is written from now on is in the stream behind the token, and in the collections or not.
-    mark, token = await stream.marked(), await stream.now()
+    # In this order: what is written from now on is in the stream behind the position, and in the collections or not.
+    mark, position = await stream.marked(), await stream.now()
     scan = {"after": list(Key(since_us, "", "", 0)), "until": now_us() + OVERLAP_US, "mark": mark}
-    return {"token": token, "through": since_us, "scan": scan}
+    return {"position": list(position), "through": since_us, "scan": scan}
 
 
 class Lane:
     """One tenure of a lane: from where its row says until it is stopped."""
 
     def __init__(
-        self, follower: Follower, part: int, stream: ChangesStream, grave: Grave, *, most_tries: int, pause_s: float
+        self,
+        follower: Follower,
+        part: int,
+        stream: ChangesStream,
+        trunk: Trunk,
+        grave: Grave,
+        *,
+        most_tries: int,
+        pause_s: float,
     ) -> None:
         self.follower = follower
         self.part = part
         self._stream = stream
+        self._trunk = trunk
         self._grave = grave
         self._most_tries = most_tries
         self._pause_s = pause_s
@@ -112,7 +122,7 @@ class Lane:
                 row = await self._scan(row, keep)
             while not self._stop.is_set():
                 try:
-                    await self._follow(row["token"], keep)
+                    await self._follow(Position(*row["position"]), keep)
                 except HistoryLostError as error:
                     row = await self._scan(await self._lost(error, keep), keep)
                     await self._pause(self._pause_s)
@@ -124,12 +134,12 @@ class Lane:
 
     # --- the stream -------------------------------------------------------------------------------------------------
 
-    async def _follow(self, token: Row, keep: Keep) -> None:
-        ahead: asyncio.Queue[Entry] = asyncio.Queue(AHEAD)
-        reading = asyncio.create_task(self._read(token, ahead), name=f"reads for {self.follower.name}")
+    async def _follow(self, position: Position, keep: Keep) -> None:
+        branch = Branch(self.follower.types, position)
+        reading = asyncio.create_task(self._trunk.feed(branch), name=f"reads for {self.follower.name}")
         try:
             while not self._stop.is_set():
-                await self._take(await self._next(ahead, reading))
+                await self._take(await self._next(branch.ahead, reading))
                 await self._keep_if_due(keep)
                 if self._asked:
                     await self._handle_asked()
@@ -137,26 +147,21 @@ class Lane:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def _read(self, token: Row, ahead: asyncio.Queue[Entry]) -> None:
-        async with self._stream.follow(self.follower.types, token) as stream:
-            while True:
-                await ahead.put(await stream.next())
-
     async def _next(self, ahead: asyncio.Queue[Entry], reading: asyncio.Task[None]) -> list[Entry]:
         """What was read meanwhile; waits for an entry, unless the lane is woken or something is to be kept."""
+        entries: list[Entry] = []
         if ahead.empty() and not self._wake.is_set():
             arriving, waking = asyncio.create_task(ahead.get()), asyncio.create_task(self._wake.wait())
             wait_s = KEEP_EVERY_S if self._unkept else None
             try:
                 await asyncio.wait({arriving, waking, reading}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-                entries = [arriving.result()] if arriving.done() else []
+                if arriving.done():
+                    entries.append(arriving.result())
             finally:
                 arriving.cancel()
                 waking.cancel()
-        else:
-            entries = []
         self._wake.clear()
-        while not ahead.empty():
+        while not ahead.empty() and len(entries) < MOST_AT_ONCE:
             entries.append(ahead.get_nowait())
         if not entries and reading.done():
             reading.result()  # it ends by an error alone
@@ -172,7 +177,7 @@ class Lane:
         if marks := [entry.mark for entry in entries if entry.mark is not None]:
             self._unkept["mark"] = marks[-1]
         if changes or self._unkept or time.monotonic() - self._kept_at >= IDLE_KEEP_S:
-            self._unkept |= {"token": entries[-1].token, "through": self._through_us}
+            self._unkept |= {"position": list(entries[-1].position), "through": self._through_us}
 
     async def _keep_if_due(self, keep: Keep) -> None:
         if "mark" in self._unkept or time.monotonic() - self._kept_at >= KEEP_EVERY_S:
@@ -232,7 +237,7 @@ class Lane:
             await keep({"scan": {**scan, "after": list(after)}, "through": after.moment_us})
             if self._stop.is_set():
                 raise StoppedError
-        ended: Row = {"scan": None, "token": row["token"], "mark": scan["mark"]}
+        ended: Row = {"scan": None, "position": row["position"], "mark": scan["mark"]}
         await keep(ended)
         _log.info("%s has caught up with the change stream", self.follower.name)
         return ended

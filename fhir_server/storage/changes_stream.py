@@ -1,6 +1,6 @@
 """The changes of resources, as MongoDB's change stream tells them, and the same read from the collections.
 
-The stream is the database's oplog, filtered there: writers do nothing for it. It goes on from a token as long as the
+The stream is the database's oplog, filtered there: writers do nothing for it. It goes on from a position as long as the
 oplog reaches back so far; for what is older, `since` reads the current collections and the history in the order of
 moments. Both tell every version, also those that were replaced meanwhile.
 
@@ -9,33 +9,34 @@ See https://www.mongodb.com/docs/manual/changeStreams/
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from bson.timestamp import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
 from fhir_server.model.errors import UnavailableError
 from fhir_server.storage.database import translated
 from fhir_server.storage.document import FIELDS, HISTORY, Version, past_version_of, version_of
-from fhir_server.storage.rows import WATCH, Row, Rows
+from fhir_server.storage.rows import NOW, WATCH, Row, Rows
 
 #: Beside the leases of those who follow: `MARK`, a row with a number `n` that stands in every stream when it grows.
 FEED = "_feed"
 MARK = "mark"
 
 #: For so long the database holds a question for the next change open when there is none.
-AWAIT_MS = 2000
+AWAIT_MS = 5000
 
 #: What the database sends at once.
-BATCH = 200
+BATCH = 500
 
 #: The index entries are of no use here, and are the larger half.
 SENT = {
     "operationType": 1,
+    "clusterTime": 1,
     "ns.coll": 1,
-    "wallTime": 1,
     "updateDescription.updatedFields.n": 1,
     **{f"fullDocument.{name}": 1 for name in ("_id", "n", *FIELDS)},
 }
@@ -54,18 +55,29 @@ class Key(NamedTuple):
     version: int
 
 
+class Position(NamedTuple):
+    """A place in the stream: the cluster's time, and within it, where a transaction made several entries, the token.
+
+    A token alone would not do: the database goes on from one only where the stream still has the entry that it names,
+    which those who ask for other types have not. Tokens can be compared, as the documentation says.
+    """
+
+    seconds: int
+    increment: int
+    token: str
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What a stream tells next.
 
     Attributes:
-        token: the stream goes on after this entry from there
+        position: where it stands
         version: of a resource that was written; without its index entries
-        mark: the number that the row `MARK` has now
-        both are None where there was nothing for a while, and the token alone is newer
+        mark: the number that the row `MARK` has now; one of the two is there
     """
 
-    token: Row
+    position: Position
     version: Version | None = None
     mark: int | None = None
 
@@ -73,32 +85,24 @@ class Entry:
 class Stream:
     """An open change stream."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, after: Position) -> None:
         self._stream = stream
-
-    @property
-    def token(self) -> Row:
-        """The stream goes on from there; at first that is where it begins."""
-        return dict(self._stream.resume_token)
+        self._after = after
 
     async def next(self) -> Entry:
-        """The next entry; an empty one after `AWAIT_MS` without any.
+        """The next entry, as soon as there is one.
 
         Raises:
             HistoryLostError: there is no going on from here.
             UnavailableError: the database does not answer.
         """
-        with _told():
-            event = await self._stream.try_next()
-            if event is None and not self._stream.alive:
-                raise HistoryLostError("the database was dropped")
-        if event is None:
-            return Entry(self.token)
-        name, document = event["ns"]["coll"], event.get("fullDocument")
-        if name == FEED:
-            row = document or event["updateDescription"]["updatedFields"]
-            return Entry(event["_id"], mark=row.get("n", 0))
-        return Entry(event["_id"], version=version_of(name, document) if document else None)
+        while True:
+            with _told():
+                event = await self._stream.try_next()
+                if event is None and not self._stream.alive:
+                    raise HistoryLostError("the database was dropped")
+            if event is not None and (entry := _entry_of(event)).position > self._after:
+                return entry
 
 
 class ChangesStream:
@@ -107,29 +111,32 @@ class ChangesStream:
     def __init__(self, database: Any) -> None:
         self._database = database
 
-    async def now(self) -> Row:
-        """A token from which the stream goes on with all that is written after this call."""
-        async with self.follow(frozenset(), None) as stream:
-            return stream.token
+    async def now(self) -> Position:
+        """The position behind which is all that is written after this call, and nothing from before it."""
+        with translated():
+            async with self._database.client.start_session() as session:
+                await self._database.command("ping", session=session, comment=WATCH)
+                time: Timestamp = session.operation_time
+        return Position(time.time, time.inc + 1, "")
 
     @asynccontextmanager
-    async def follow(self, types: frozenset[str], token: Mapping[str, Any] | None) -> AsyncIterator[Stream]:
-        """The stream of some types, or of all when none is named, from a token on; from now on without one.
+    async def follow(self, types: frozenset[str], after: Position) -> AsyncIterator[Stream]:
+        """The stream of some types, or of all when none is named, behind a position.
 
         Raises:
-            HistoryLostError: it cannot go on from the token.
+            HistoryLostError: the oplog does not reach back so far.
             UnavailableError: the database does not answer.
         """
         with _told():
             stream = await self._database.watch(
                 [{"$match": _wanted(types)}, {"$project": SENT}],
-                resume_after=token,
+                start_at_operation_time=Timestamp(after.seconds, after.increment),
                 max_await_time_ms=AWAIT_MS,
                 batch_size=BATCH,
                 comment=WATCH,
             )
         try:
-            yield Stream(stream)
+            yield Stream(stream, after)
         finally:
             await stream.close()
 
@@ -175,13 +182,20 @@ class ChangesStream:
                 found.update({(d["y"], d["i"], d["v"]): past_version_of(d) for d in await cursor.to_list()})
         return {key: found[key] for key in keys if key in found}
 
-    async def mark(self) -> int:
-        """Let the number of the mark grow: it stands in the stream behind all that was written before; the number."""
+    async def mark(self, *, older_s: float = 0.0) -> int:
+        """Let the number of the mark grow: it stands in the stream behind all that was written before; the number.
+
+        Args:
+            older_s: only if it has not grown for so long
+        """
         rows = Rows(self._database[FEED])
-        await rows.make(MARK, {"n": 0})
-        row = await rows.change(MARK, {}, {"n": {"$add": ["$n", 1]}}, comment=WATCH)
-        assert row is not None, "it was made just now"
-        return int(row["n"])
+        old = {"$expr": {"$lte": ["$at", {"$subtract": [NOW, round(older_s * 1000)]}]}} if older_s else {}
+        more = {"n": {"$add": [{"$ifNull": ["$n", 0]}, 1]}, "at": NOW}
+        row = await rows.change(MARK, old, more, comment=WATCH)
+        if row is None and not older_s:
+            await rows.make(MARK, {"n": 0}, comment=WATCH)
+            row = await rows.change(MARK, {}, more, comment=WATCH)
+        return int(row["n"]) if row is not None else 0
 
     async def marked(self) -> int:
         """The number of the mark as it is."""
@@ -191,6 +205,16 @@ class ChangesStream:
         with translated():
             names = await self._database.list_collection_names(filter={"name": {"$not": {"$regex": "^[_a-z]"}}})
         return sorted(names)
+
+
+def _entry_of(event: Row) -> Entry:
+    time: Timestamp = event["clusterTime"]
+    position = Position(time.time, time.inc, event["_id"]["_data"])
+    name, document = event["ns"]["coll"], event.get("fullDocument")
+    if name == FEED:
+        row = document or event["updateDescription"]["updatedFields"]
+        return Entry(position, mark=row.get("n", 0))
+    return Entry(position, version=version_of(name, document or {}))
 
 
 def _wanted(types: frozenset[str]) -> Row:

@@ -1,6 +1,7 @@
 """A process that follows the feed and does what timers are for, and writes down what it is told: it is to be killed.
 
-`python following.py URI DATABASE FILE`: each line of the file is a moment and what it was told then; it outlives the process.
+`python following.py URI DATABASE FILE`: each line of the file is a moment and what it was told then. It outlives the
+process.
 """
 
 from __future__ import annotations
