@@ -5,7 +5,8 @@ Whoever wants to follow changes, or to have something done at a moment, is regis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 from fhir_server.interactions.background import WORKS
@@ -15,6 +16,7 @@ from fhir_server.jobs.jobs import Jobs
 from fhir_server.jobs.timers import Timers
 from fhir_server.model.clock import now_us
 from fhir_server.settings import Settings
+from fhir_server.storage.database import connect
 from fhir_server.storage.store import Store
 
 
@@ -44,3 +46,16 @@ class Background:
         await self.feed.close()
         await self.timers.close()
         await self.jobs.close()
+
+
+@asynccontextmanager
+async def apart(settings: Settings) -> AsyncIterator[Background]:
+    """The background of servers that run elsewhere: to see how far it is, and to ask for something; it does nothing."""
+    assert settings.mongodb_uri is not None, "`reached_database` has put the address of a MongoDB into the settings"
+    client = connect(settings.mongodb_uri.get_secret_value())
+    try:
+        yield Background(
+            settings, Store(client, settings.mongodb_database, lambda _: (), max_time_ms=settings.query_time_ms)
+        )
+    finally:
+        await client.close()

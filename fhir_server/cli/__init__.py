@@ -1,4 +1,4 @@
-"""The command line `healthsphere`: serve, load, examples, reindex, client, token, keys, user, audit, and so on."""
+"""The command line `healthsphere`: serve, load, reindex, client, token, keys, user, audit, feed, and so on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fhir_server.cli.audit import audit
 from fhir_server.cli.client import client
 from fhir_server.cli.config import config
 from fhir_server.cli.examples import examples
+from fhir_server.cli.feed import feed
 from fhir_server.cli.keys import keys
 from fhir_server.cli.load import load
 from fhir_server.cli.reindex import reindex
@@ -25,5 +26,5 @@ app = typer.Typer(
 )
 for command in (serve, load, examples, reindex, token, config, version):
     app.command()(command)
-for group in (client, keys, user, audit):
+for group in (client, keys, user, audit, feed):
     app.add_typer(group)

@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from fhir_server.jobs import counts
@@ -131,11 +132,13 @@ class Feed:
         await self._rows.forget_after("until")
         await self._dead.index("follower", "at")
         await self._stream.mark()
+        begin: Row = {"position": list(await self._stream.now()), "through": now_us()}
         for follower in self._followers.values():
+            fields = await scan_from(self._stream, 0) if follower.from_start else begin
             if follower.everywhere:
-                self._local[follower.name] = await self._beginning(follower)
+                self._local[follower.name] = dict(fields)
             else:
-                await self._make_lanes(follower)
+                await self._make_lanes(follower, fields)
         await self._look()
         self._watching = asyncio.create_task(self._watch(), name="feed")
 
@@ -215,23 +218,18 @@ class Feed:
 
     # --- the lanes --------------------------------------------------------------------------------------------------
 
-    async def _make_lanes(self, follower: Follower) -> None:
+    async def _make_lanes(self, follower: Follower, begin: Row) -> None:
         """Make the rows of lanes that are not there; with other parts than before, from the one that is least far."""
         names = [_lane_name(follower, part) for part in range(follower.parts)]
         there = await self._rows.all({"follower": follower.name})
         if not set(names) <= {row["_id"] for row in there}:
             least = min(there, key=lambda row: int(row["through"]), default=None)
             kept = ("position", "through", "scan")
-            fields = await self._beginning(follower) if least is None else {k: least[k] for k in kept if k in least}
+            fields = begin if least is None else {name: least[name] for name in kept if name in least}
             for part, name in enumerate(names):
                 about = {"follower": follower.name, "part": part, "parts": follower.parts}
                 await self._rows.make(name, {**fields, **about})
         await self._rows.remove_all({"follower": follower.name, "_id": {"$nin": names}})
-
-    async def _beginning(self, follower: Follower) -> Row:
-        if follower.from_start:
-            return await scan_from(self._stream, 0)
-        return {"position": list(await self._stream.now()), "through": now_us()}
 
     async def _watch(self) -> None:
         """Have the lanes that are this process's, all the time."""
@@ -338,7 +336,8 @@ def _about(follower: str | None) -> Row:
 
 
 def _position_of(row: Row) -> Position:
-    held = bool(row.get("lease", {}).get("holder"))
+    lease = row.get("lease", {})
+    held = bool(lease.get("holder")) and lease["until"].replace(tzinfo=UTC) > datetime.now(UTC)
     return Position(row["follower"], row["part"], row["parts"], row["through"], bool(row.get("scan")), held)
 
 

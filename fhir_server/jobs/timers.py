@@ -194,6 +194,13 @@ class Timers:
         self._woken.set()
         return row is not None
 
+    async def replay_all(self, kind: str | None = None) -> int:
+        """Try all timers that were set aside again, or those of a kind; how many there are."""
+        replayed = 0
+        while rows := await self.dead(kind):
+            replayed += sum([await self.replay(row.timer.kind, row.timer.key) for row in rows])
+        return replayed
+
     # --- doing ------------------------------------------------------------------------------------------------------
 
     async def run_due(self) -> int:
