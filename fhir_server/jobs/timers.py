@@ -113,6 +113,7 @@ class Timers:
         self._at_once = at_once
         self._handles: dict[str, Handle] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._taking = asyncio.Lock()
         self._woken = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._closing = False
@@ -207,12 +208,10 @@ class Timers:
         """Do all that is due now, and return when it is done or has failed; how many were handled here. For tests."""
         done = 0
         while True:
-            started = await self._start_due(self._now(), 1000)
-            if running := list(self._running):
-                await asyncio.wait(running)
-            done += len(started)
-            if not started:
+            done += len(await self._start_due(self._now(), 1000))
+            if not self._running:
                 return done
+            await asyncio.wait(set(self._running))
 
     async def _look(self) -> None:
         while not self._closing:
@@ -245,17 +244,17 @@ class Timers:
         return {**kinds, "due": {"$lte": moment_us}, "again": {"$lte": moment_us}, **FREE}
 
     async def _start_due(self, moment_us: int, most: int) -> list[asyncio.Task[None]]:
-        rows = await self._rows.first(self._due_by(moment_us), "due", most)
         started: list[asyncio.Task[None]] = []
-        for row in rows:
-            lease = Lease(self._rows, row["_id"], lasts_s=self._lease_s)
-            still = {"revision": row["revision"], "due": row["due"], "again": {"$lte": moment_us}}
-            taken = await lease.take(still)
-            if taken is not None:
-                task = asyncio.create_task(self._handled(lease, taken), name=f"timer of {taken['kind']}")
-                self._running.add(task)
-                task.add_done_callback(self._finished)
-                started.append(task)
+        async with self._taking:  # so that `run_due` sees what `_look` is just about to start
+            for row in await self._rows.first(self._due_by(moment_us), "due", most):
+                lease = Lease(self._rows, row["_id"], lasts_s=self._lease_s)
+                still = {"revision": row["revision"], "due": row["due"], "again": {"$lte": moment_us}}
+                taken = await lease.take(still)
+                if taken is not None:
+                    task = asyncio.create_task(self._handled(lease, taken), name=f"timer of {taken['kind']}")
+                    self._running.add(task)
+                    task.add_done_callback(self._finished)
+                    started.append(task)
         return started
 
     def _finished(self, task: asyncio.Task[None]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from fhir_server.jobs import timers as module
 from fhir_server.jobs.timers import TIMERS, Timer, Timers
 from fhir_server.model.errors import UnavailableError
+from fhir_server.storage.rows import Rows
 from fhir_server.storage.store import Store
 
 Within = Callable[[Callable[[Store], Any]], Any]
@@ -248,7 +249,8 @@ def test_a_timer_of_a_kind_that_this_process_does_not_know_is_left_to_others(wit
 # --- what is set while it is handled --------------------------------------------------------------------------------
 
 
-def test_a_timer_that_is_set_while_it_is_handled_is_due_as_it_was_set(within: Within) -> None:
+@pytest.mark.parametrize("wait_s", [None, 60])
+def test_a_timer_that_is_set_while_it_is_handled_is_due_as_it_was_set(within: Within, wait_s: int | None) -> None:
     async def work(store: Store) -> None:
         clock, seen = Clock(), []
 
@@ -256,7 +258,7 @@ def test_a_timer_that_is_set_while_it_is_handled_is_due_as_it_was_set(within: Wi
             seen.append(timer.data)
             if len(seen) == 1:
                 await timers.set(KIND, "a", clock.us + SECOND, {"n": 2})
-                return clock.us + 60 * SECOND  # what was set meanwhile counts, not this
+                return None if wait_s is None else clock.us + wait_s * SECOND  # what was set meanwhile counts, not this
             return None
 
         timers = await opened(store, sets_itself, clock)
@@ -266,6 +268,30 @@ def test_a_timer_that_is_set_while_it_is_handled_is_due_as_it_was_set(within: Wi
         assert await timers.run_due() == 1
         assert seen == [{"n": 1}, {"n": 2}]
         assert await timers.get(KIND, "a") is None
+
+    within(work)
+
+
+def test_a_timer_that_is_moved_before_it_is_taken_is_left_alone(
+    within: Within, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(store: Store) -> None:
+        clock, rung = Clock(), Rung()
+        timers = await opened(store, rung, clock)
+        await timers.set(KIND, "a", clock.us)
+        first = Rows.first
+
+        async def found_and_moved(rows: Rows, *given: Any) -> Any:
+            found = await first(rows, *given)
+            await timers.set(KIND, "a", clock.us + SECOND)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Rows, "first", found_and_moved)
+            assert await timers.run_due() == 0
+        assert rung.keys == []
+        clock.us += SECOND
+        assert await timers.run_due() == 1
 
     within(work)
 

@@ -148,6 +148,26 @@ def test_a_branch_that_begins_further_back_reads_by_itself_until_it_is_where_the
     within(work)
 
 
+def test_a_branch_that_is_further_than_the_trunk_is_told_nothing_twice(within: Within) -> None:
+    async def work(store: Store) -> None:
+        begin = await store.changes.now()
+        await versions(store, "Observation", 20)
+        async with store.changes.follow(frozenset(), begin) as stream:
+            tenth = [(await stream.next()).position for _ in range(10)][-1]
+        trunk = Trunk(store.changes)
+        branches = [Branch(frozenset(), begin), Branch(frozenset(), tenth)]
+        feeding = [asyncio.create_task(trunk.feed(branch)) for branch in branches]
+        for branch, first in zip(branches, (0, 10), strict=True):
+            found = [(await branch.ahead.get()).version for _ in range(20 - first)]
+            assert [version.id for version in found if version] == [f"r{n:03}" for n in range(first, 20)]
+            assert branch.ahead.empty()
+        for task in feeding:
+            task.cancel()
+        await asyncio.gather(*feeding, return_exceptions=True)
+
+    within(work)
+
+
 def test_a_slow_handler_holds_up_itself_alone(within: Within) -> None:
     async def work(store: Store) -> None:
         gate, slow, quick = asyncio.Event(), Heard(), Heard()
