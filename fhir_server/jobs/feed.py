@@ -119,14 +119,18 @@ class Feed:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._local: dict[str, Row] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._opened = False
         self._closing = asyncio.Event()
 
     def register(self, follower: Follower) -> None:
         """Have a follower told of changes; before `open`."""
+        if self._opened or follower.name in self._followers:
+            raise RuntimeError(f"the follower {follower.name} comes too late, or is there already")
         self._followers[follower.name] = follower
 
     async def open(self) -> None:
         """Begin: what is written after this call is told to every follower."""
+        self._opened = True
         if not self._followers:
             return
         await self._rows.forget_after("until")

@@ -173,7 +173,8 @@ class Lane:
             return
         changes = await self._ours([entry.version for entry in entries if entry.version is not None])
         await self._hand_over(changes)
-        self._through_us = changes[-1].at_us if changes else now_us()
+        # By the stream's own time: while it is far behind, what was handled last may be long past.
+        self._through_us = entries[-1].position.moment_us
         if marks := [entry.mark for entry in entries if entry.mark is not None]:
             self._unkept["mark"] = marks[-1]
         if changes or self._unkept or time.monotonic() - self._kept_at >= IDLE_KEEP_S:
@@ -237,7 +238,8 @@ class Lane:
             await keep({"scan": {**scan, "after": list(after)}, "through": after.moment_us})
             if self._stop.is_set():
                 raise StoppedError
-        ended: Row = {"scan": None, "position": row["position"], "mark": scan["mark"]}
+        self._through_us = Position(*row["position"]).moment_us
+        ended: Row = {"scan": None, "position": row["position"], "through": self._through_us, "mark": scan["mark"]}
         await keep(ended)
         _log.info("%s has caught up with the change stream", self.follower.name)
         return ended

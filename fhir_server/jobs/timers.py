@@ -116,14 +116,18 @@ class Timers:
         self._taking = asyncio.Lock()
         self._woken = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        self._opened = False
         self._closing = False
 
     def register(self, kind: str, handle: Handle) -> None:
         """Say what timers of a kind do; before `open`."""
+        if self._opened or kind in self._handles:
+            raise RuntimeError(f"the handler of timers of {kind} comes too late, or is there already")
         self._handles[kind] = handle
 
     async def open(self, *, looking: bool = True) -> None:
         """Do what is due, all the time until `close`; without `looking`, only `run_due` does."""
+        self._opened = True
         await self._rows.index("kind", "due")
         if looking and self._handles:
             self._looking = asyncio.create_task(self._look(), name="timers")

@@ -66,6 +66,11 @@ class Position(NamedTuple):
     increment: int
     token: str
 
+    @property
+    def moment_us(self) -> int:
+        """What was committed before this second stands before it in the stream."""
+        return self.seconds * 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

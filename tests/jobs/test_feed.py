@@ -17,9 +17,11 @@ from pymongo.errors import OperationFailure
 from fhir_server.jobs import feed as module
 from fhir_server.jobs.feed import DEAD, Feed
 from fhir_server.jobs.follower import Changed, Follower
+from fhir_server.jobs.lane import Lane
+from fhir_server.jobs.trunk import Trunk
 from fhir_server.model.clock import now_us
 from fhir_server.model.errors import GoneError, UnavailableError
-from fhir_server.storage.changes_stream import FEED, Key
+from fhir_server.storage.changes_stream import FEED, Entry, Key, Position, Stream
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
 
@@ -186,6 +188,21 @@ def test_a_follower_goes_on_where_it_was_when_it_wants_other_types(
 
     within(work)
     assert "cannot go on" not in caplog.text
+
+
+def test_a_follower_is_registered_once_and_in_time(within: Within) -> None:
+    async def work(store: Store) -> None:
+        feed = feed_of(store, Follower("once", PATIENTS, Heard()))
+        with pytest.raises(RuntimeError, match="once"):
+            feed.register(Follower("once", PATIENTS, Heard()))
+        feed = feed_of(store)
+        await feed.open()
+        with pytest.raises(RuntimeError, match="late"):
+            feed.register(Follower("late", PATIENTS, Heard()))
+        await feed.caught_up()
+        await feed.close()
+
+    within(work)
 
 
 def test_every_process_hears_all_with_a_follower_of_everywhere(within: Within) -> None:
@@ -471,6 +488,55 @@ def test_a_database_that_does_not_answer_is_not_held_against_a_change(within: Wi
             await feed.caught_up()
             assert await feed.dead() == []
         assert heard.names == ["Patient/a/1"]
+
+    within(work)
+
+
+def test_a_stream_that_breaks_off_again_and_again_loses_nothing(
+    within: Within, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following, breaks = Stream.next, 0
+
+    async def breaks_off(stream: Stream) -> Entry:
+        nonlocal breaks
+        entry = await following(stream)
+        if entry.version is not None and entry.version.id not in broken:
+            broken.add(entry.version.id)
+            breaks += 1
+            raise UnavailableError("The database does not answer.")
+        return entry
+
+    broken: set[str] = set()
+    monkeypatch.setattr(Stream, "next", breaks_off)
+
+    async def work(store: Store) -> None:
+        one, two = Heard(), Heard()
+        async with process(store, Follower("one", PATIENTS, one), Follower("two", frozenset(), two)) as feed:
+            for n in range(4):
+                await written(store, f"Patient/p{n}")
+            await feed.caught_up()
+        for heard in (one, two):
+            assert heard.firsts == [f"Patient/p{n}/1" for n in range(4)]
+
+    within(work)
+    assert breaks == 4
+
+
+def test_a_backlog_that_is_lost_is_read_from_where_the_stream_was_and_not_from_now(within: Within) -> None:
+    """What the stream tells while it is far behind is long past, also where it tells nothing but a mark."""
+    long_past = now_us() // 1_000_000 - 3600
+
+    async def work(store: Store) -> None:
+        follower = Follower("behind", PATIENTS, Heard())
+        lane = Lane(follower, 0, store.changes, Trunk(store.changes), feed_of(store), most_tries=1, pause_s=0.01)
+        kept: dict[str, Any] = {}
+
+        async def keep(fields: Any) -> None:
+            kept.update(fields)
+
+        await lane._take([Entry(Position(long_past, 1, "82"), mark=7)])
+        await lane._keep_now(keep)
+        assert kept == {"position": [long_past, 1, "82"], "through": long_past * 1_000_000, "mark": 7}
 
     within(work)
 
