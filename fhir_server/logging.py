@@ -12,13 +12,28 @@ import logging.config
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
+
+
+class StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment.
+
+    `logging.StreamHandler` keeps the stream that it found when it was made. A command that runs inside another program
+    (a test's runner, which lends it a stream and closes that afterwards) would leave a log behind that cannot be written.
+    """
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # an attribute there
+        return sys.stderr
 
 
 def configure_logging(level: Level = "info", form: Format = "auto") -> None:
@@ -53,7 +68,7 @@ def configure_logging(level: Level = "info", form: Format = "auto") -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"line": formatter},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "handlers": {"stderr": {"()": StandardError, "formatter": "line"}},
             "root": {"level": level.upper(), "handlers": ["stderr"]},
             "loggers": {
                 # Their debug lines hold commands, URLs or answers, so health data.

@@ -76,7 +76,7 @@ class Happening:
 
     Attributes:
         kind: `sign-in`, `sign-out`, `sign-in-refused`, `token`, `token-refused`, `token-revoked`, `account`, `client`,
-            `consent`, `launch`, `break-glass-start`, `break-glass-stop`
+            `keys`, `consent`, `launch`, `break-glass-start`, `break-glass-stop`
         outcome: 0 done, 4 refused, 8 failed (http://hl7.org/fhir/audit-event-outcome)
         account_id, client_id: who
         detail: what happened, in a few words, without secrets and without health data

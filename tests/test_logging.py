@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -76,3 +78,17 @@ def test_the_driver_never_logs_its_commands(capsys: pytest.CaptureFixture[str]) 
     configure_logging("debug", "json")
     logging.getLogger("pymongo.command").debug("find Jane")
     assert lines_of(capsys) == []
+
+
+def test_lines_go_to_what_standard_error_is_when_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner lends a command a stream, and closes it afterwards."""
+    lent, later = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", lent)
+    configure_logging("info", "json")
+    structlog.get_logger("hs").info("first")
+    assert "first" in lent.getvalue()
+    lent.close()
+    monkeypatch.setattr(sys, "stderr", later)
+    structlog.get_logger("hs").info("second")
+    logging.getLogger("library").warning("third")
+    assert [json.loads(line)["event"] for line in later.getvalue().splitlines()] == ["second", "third"]

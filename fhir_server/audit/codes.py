@@ -134,6 +134,7 @@ KINDS: Final[dict[str, Kind]] = {
     "launch": _door(*AUTHENTICATION, _own("launch")),
     "account": _door(*ALERT, coding(DCM, "110137", "User Security Attributes Changed")),
     "client": _door(*ALERT, coding(DCM, "110129", "Security Configuration")),
+    "keys": _door(*ALERT, coding(DCM, "110129", "Security Configuration")),
     "consent": _door(*ALERT, coding(f"{BALP}/CodeSystem/AuthZsubType", "AuthZ-Consent")),
     "break-glass-start": _door(*ALERT, coding(DCM, "110127", "Emergency Override Started")),
     "break-glass-stop": _door(*ALERT, coding(DCM, "110138", "Emergency Override Stopped")),

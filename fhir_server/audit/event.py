@@ -35,7 +35,11 @@ RETENTION: Final = "audit-retention"
 
 
 class Who(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """Who did it, and why they may; the words of `model.access.Identity`."""
+    """Who did it, and why they may; the words of `model.access.Identity`.
+
+    Attributes:
+        name: of somebody who has no account here, the user of the operating system at the command line
+    """
 
     subject: str = ""
     client_id: str = ""
@@ -46,6 +50,7 @@ class Who(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     reason: str = ""
     token_id: str = ""
     policy: str = ""
+    name: str = ""
 
 
 class Part(msgspec.Struct, array_like=True, omit_defaults=True):

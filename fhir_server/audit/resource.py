@@ -154,7 +154,7 @@ def share(base_url: str, event: Event, part: Part, patient: str) -> Shared:
 def agents_of(kind: Kind, event: Event, base_url: str) -> list[Json]:
     """Who took part: the client, the server, the user, and for which organization."""
     who = event.who
-    person = bool(who.subject) and who.subject != who.client_id
+    person = bool(who.name) or (bool(who.subject) and who.subject != who.client_id)
     client: Json = {"type": kind.client}
     client["who"] = {"identifier": {"value": who.client_id}} if who.client_id else {"display": "unknown client"}
     client["requestor"] = not person
@@ -187,12 +187,15 @@ def agents_of(kind: Kind, event: Event, base_url: str) -> list[Json]:
 
 def user_of(kind: Kind, who: Who) -> Json:
     """The agent that is a person."""
-    identifier = {"identifier": {"value": who.subject}}
+    identifier: Json = {"identifier": {"value": who.subject}} if who.subject else {}
     known = who.fhir_user.partition("/")[0] in AGENTS
     user: Json = {"type": kind.user}
     if who.role:
         user["role"] = [concept(codes.ROLE, who.role)]
-    user["who"] = {"reference": who.fhir_user, **identifier} if known else identifier
+    if known or identifier:
+        user["who"] = {"reference": who.fhir_user, **identifier} if known else identifier
+    if who.name:
+        user["name"] = who.name
     user["requestor"] = True
     return user
 

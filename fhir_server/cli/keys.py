@@ -12,7 +12,9 @@ from rich.table import Table
 
 from fhir_server.cli.authorization import with_authorization
 from fhir_server.cli.say import out
+from fhir_server.cli.trail import tell
 from smart_auth.keys import ALGORITHMS, LEAD_S, SPREAD_S
+from smart_auth.ports import Happening
 from smart_auth.rows import now
 
 keys = typer.Typer(name="keys", help="Keys that sign tokens, and the vault's key.", no_args_is_help=True)
@@ -56,9 +58,11 @@ def rotate(
 
     With `--compromised` every user and every system needs new access tokens; apps get them by their refresh tokens.
     """
-    with with_authorization(data_dir) as (server, _):
+    with with_authorization(data_dir) as (server, settings):
         for algorithm in ALGORITHMS:
             server.keys.rotate(algorithm, lead_s=SPREAD_S if compromised else LEAD_S, drop_older=compromised)
+        why = "since others know the old ones" if compromised else "in good order"
+        tell(settings, Happening("keys", detail=f"signing keys rotated by operator, {why}"))
     out.print("New signing keys are made.", highlight=False)
 
 
@@ -80,6 +84,7 @@ def reseal(data_dir: DataDir = None) -> None:
     """
     from smart_auth.resealing import seal_again  # noqa: PLC0415  (heavy: only when it is used)
 
-    with with_authorization(data_dir) as (server, _):
+    with with_authorization(data_dir) as (server, settings):
         count = seal_again(server.store, server.vault)
+        tell(settings, Happening("keys", detail=f"{count} secrets encrypted again by operator"))
     out.print(f"{count} stored secrets are encrypted with the first key of the vault's file.", highlight=False)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fhir_server.cli.authorization import with_authorization
+from fhir_server.cli.trail import tell
 from fhir_server.storage.setup import SetupError
 from smart_auth import scopes
 from smart_auth.access_token import Claims
+from smart_auth.ports import Happening
 
 if TYPE_CHECKING:
     from fhir_server.model.access import Role
@@ -56,7 +58,7 @@ def token(
 
     It obeys the same rules as a token that an app gets, and `healthsphere client disable` of its client id ends it.
     """
-    with with_authorization(data_dir, base_url) as (server, _):
+    with with_authorization(data_dir, base_url) as (server, settings):
         text = " ".join(scope)
         unknown = [word for word in scopes.words_in(text) if not scopes.known(word, server.terms.resource_types)]
         if unknown:
@@ -75,6 +77,16 @@ def token(
         if claims.patient is None and scopes.needs_patient(text):
             raise SetupError("Scopes of the level patient need a patient: say which with --patient.")
         issued = server.access_tokens.issue(claims, minutes * 60)
+        tell(
+            settings,
+            Happening(
+                "token",
+                client_id=client_id,
+                fhir_user=claims.fhir_user or "",
+                patient=claims.patient or "",
+                detail=f"{issued.token_id} made by operator for {minutes} minutes as {who}: {claims.scope}",
+            ),
+        )
     typer.echo(issued.text)
 
 

@@ -1,9 +1,10 @@
-"""`healthsphere audit verify` and `audit export`."""
+"""`healthsphere audit verify` and `audit export`, and what other commands put on the trail."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from pymongo import MongoClient
 from typer.testing import CliRunner, Result
 
+from fhir_server.audit.trail import Trail, behind
 from fhir_server.cli import app
+from fhir_server.cli.trail import operating_user, tell
+from smart_auth.ports import Happening
 from tests.conftest import InProcessServer
 
 
@@ -75,3 +79,90 @@ def test_export_writes_the_audit_events_of_the_chain_in_its_order(server: InProc
     later = [json.loads(line) for line in run("export", "--start", "2").stdout_bytes.splitlines()]
     expected = [row for row in rows if row["id"] >= "audit-0000000002"]
     assert later[: len(expected)] == expected, "the server goes on meanwhile"
+
+
+# --- what commands change ---------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str, said: str = "") -> Result:
+    result = CliRunner().invoke(app, list(arguments), input=said)
+    assert result.exit_code == 0, result.output + result.stderr
+    return result
+
+
+def told(server: InProcessServer, code: str) -> list[dict[str, Any]]:
+    """The AuditEvents of a kind of happening, the oldest first, as the running server shows them."""
+    found = server.client.get(f"AuditEvent?subtype={code}&_sort=date").json()
+    return [entry["resource"] for entry in found.get("entry", [])]
+
+
+def test_what_commands_change_is_on_the_trail_of_the_server_that_runs_beside_them(server: InProcessServer) -> None:
+    added = ("user", "add", "root@example.org", "--name", "Rosa Root")
+    command(*added, said="tangerine gravel kazoo\n")
+    server.client.put("Patient/p0", json={"resourceType": "Patient", "id": "p0", "active": True})
+    command("client", "add", "My app", "--redirect-uri", "https://app.example.org/cb", "--id", "my-app")
+    command("client", "disable", "my-app")
+    command("keys", "rotate")
+    command("token", "patient/*.rs", "--patient", "p1", "--user", "Patient/p1")
+    (account,) = told(server, "110137")
+    configured = told(server, "110129")
+    (token,) = told(server, "ITI-71")
+    details = [e["entity"][0]["description"] for e in (account, *configured)]
+    assert details[0].startswith("account ")
+    assert details[0].endswith(": added as administrator by operator")
+    assert details[1:] == [
+        "client my-app: registered by operator",
+        "client my-app: disabled by operator",
+        "signing keys rotated by operator, in good order",
+    ]
+    assert "patient/*.rs" in str(token["entity"])
+    assert [e["what"]["reference"] for e in token["entity"] if "what" in e] == ["Patient/p1", "Patient/p1"]
+    # Who did it is the user of the operating system: by name, with no account and no resource.
+    for event in (account, *configured, token):
+        program, _, person = event["agent"]
+        assert program["who"] == {"identifier": {"value": "command-line"}}
+        assert program["requestor"] is False
+        assert (person["name"], person["requestor"]) == (operating_user(), True)
+        assert "who" not in person
+    whole = run("verify")
+    assert whole.exit_code == 0, whole.output + whole.stderr
+
+
+def test_commands_and_a_server_that_write_at_the_same_time_make_one_chain(server: InProcessServer) -> None:
+    def write(number: int) -> None:
+        for version in range(5):
+            patient = {"resourceType": "Patient", "id": f"at-once-{number}", "active": version % 2 == 0}
+            assert server.client.put(f"Patient/at-once-{number}", json=patient).status_code in (200, 201)
+
+    settings = server.settings.model_copy(update={"audit": "on"})
+    happenings = [Happening("client", client_id=f"app-{n}", detail="registered by operator") for n in range(10)]
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(tell, settings, happening) for happening in happenings]
+        waiting += [pool.submit(write, number) for number in range(4)]
+        for future in waiting:
+            future.result(timeout=120)
+    named = [event["entity"][0]["description"] for event in told(server, "110129")]
+    assert sorted(named) == sorted(f"client app-{n}: registered by operator" for n in range(10))
+    whole = run("verify")
+    assert whole.exit_code == 0, whole.output + whole.stderr
+
+
+def test_a_command_says_when_its_record_is_not_confirmed(
+    server: InProcessServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(self: Trail, event: object) -> None:
+        raise behind("The request was carried out")
+
+    monkeypatch.setattr(Trail, "record", refuse)
+    result = CliRunner().invoke(app, ["keys", "rotate"])
+    assert result.exit_code == 1
+    assert "its record on the audit trail is not confirmed" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_where_the_trail_is_switched_off_a_command_writes_none(
+    server: InProcessServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEALTHSPHERE_AUDIT", "off")
+    command("keys", "rotate")
+    assert told(server, "110129") == []
