@@ -42,6 +42,7 @@ class Claims:
     fhir_user: str | None = None
     patient: str | None = None
     encounter: str | None = None
+    patients: tuple[str, ...] = ()
     purpose: str = ""
     reason: str = ""
 
@@ -75,6 +76,7 @@ class AccessTokens:
             "fhirUser": claims.fhir_user,
             "patient": claims.patient,
             "encounter": claims.encounter,
+            "acts_for": list(claims.patients),
             "purpose": claims.purpose,
             "reason": claims.reason,
         }
@@ -105,6 +107,7 @@ def identity_of(claims: dict[str, Any]) -> Identity:
         organization=claims.get("org"),
         patient=claims.get("patient"),
         encounter=claims.get("encounter"),
+        patients=tuple(claims.get("acts_for", ())),
         purpose=claims.get("purpose", TREATMENT),
         reason=claims.get("reason", ""),
         token_id=claims["jti"],

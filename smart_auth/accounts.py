@@ -27,6 +27,9 @@ STATES: tuple[AccountState, ...] = get_args(AccountState)
 #: Roles of people; `system` and `operator` belong to programs.
 HUMAN_ROLES: tuple[Role, ...] = tuple(role for role in ROLES if role not in ("system", "operator"))
 
+#: For how many patients one account acts at most: each of its access tokens names them.
+MOST_PATIENTS = 50
+
 LONGEST_EMAIL = 254
 LONGEST_NAME = 120
 # Deliberately loose: whether an address works is proven by a mail to it.

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fhir_server.model.access import Role
 from smart_auth import people
-from smart_auth.accounts import HUMAN_ROLES, LONGEST_NAME, email_of, now
+from smart_auth.accounts import HUMAN_ROLES, LONGEST_NAME, MOST_PATIENTS, email_of, now
 from smart_auth.credentials import Credentials
 from smart_auth.model import Account
 from smart_auth.parts import Parts, Visit
@@ -237,6 +237,8 @@ class Administration:
             await self._exists("organization", organization)
         if patients and role not in ("proxy", "patient"):
             raise FieldError("patients", "Only a proxy or a patient acts for patients.")
+        if len(patients) > MOST_PATIENTS:
+            raise FieldError("patients", f"One account acts for {MOST_PATIENTS} patients at most.")
         for patient in patients:
             if people.type_of(patient) != "Patient":
                 raise FieldError("patients", "This is no reference to a Patient.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from starlette.concurrency import run_in_threadpool
 
 from smart_auth import people
-from smart_auth.accounts import EmailTakenError
+from smart_auth.accounts import MOST_PATIENTS, EmailTakenError
 from smart_auth.model import Account, Session
 from smart_auth.parts import REFUSED, Parts, Visit
 from smart_auth.registration import LinkError, Registrar
@@ -75,14 +75,19 @@ class Proxies:
     async def accept(self, session: Session, token: str, visit: Visit) -> None:
         """
         Raises:
-            LinkError
+            LinkError: the link is not good, or they act for as many as one account may.
         """
         await self.offered(session, token)
         data = await run_in_threadpool(self._parts.tickets.take, OFFER, token)
         if data is None:
             raise LinkError
         account_id, patient = session.account.id, data["patient"]
-        await run_in_threadpool(lambda: self._parts.accounts.change(account_id, addToSet={"patients": patient}))
+        room = {f"patients.{MOST_PATIENTS - 1}": {"$exists": False}}
+        changed = await run_in_threadpool(
+            lambda: self._parts.accounts.change(account_id, where=room, addToSet={"patients": patient})
+        )
+        if changed is None:
+            raise LinkError
         await self._parts.note("account", "acts for a patient", visit, account_id=account_id, patient=patient)
 
     async def end(self, patient: str, proxy_id: str, visit: Visit, *, by: str) -> bool:

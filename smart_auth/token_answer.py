@@ -105,6 +105,7 @@ def answer_of(
             fhir_user=account.fhir_user,
             patient=context.patient,
             encounter=context.encounter,
+            patients=account.patients,
             purpose=grant.purpose,
             reason=grant.reason,
         ),

@@ -25,6 +25,7 @@ def viewer_of(account: Account) -> Identity:
         scope=SCOPE,
         fhir_user=account.fhir_user,
         organization=account.organization,
+        patients=account.patients,
     )
 
 

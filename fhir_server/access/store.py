@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from fhir_server.access.attachments import BINARY, addresses_of, context_of, pointed_to
 from fhir_server.access.compiled import ANYTHING
+from fhir_server.access.elements import require_elements
 from fhir_server.access.guard import Guard, forbidden
 from fhir_server.model import codec
 from fhir_server.model.access import Verb
@@ -306,6 +307,7 @@ class GuardedStore(Store):
             await self._require_binary(new, previous, verb, reads)
         else:
             await self._guard.require(new, previous)
+        require_elements(self._guard.policy, new, previous, self._base_url)
         if new.body is not None and await self._guard.limits(BINARY, "r"):
             await self._require_attachments(new, previous, reads)
 

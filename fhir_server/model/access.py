@@ -60,6 +60,8 @@ class Identity:
         scope: all granted scopes as one text, `openid` and the like included
         fhir_user: the resource of the user, `Practitioner/12`; None for a client that acts for itself
         organization: whose staff the user is, `Organization/1`
+        patients: for whom the user's account acts beside themselves, `Patient/3`: those of a proxy, or of a patient who
+            stands for others
         patient: the patient in context, `Patient/3`
         encounter: the encounter in context, `Encounter/4`
         purpose: why (`TREAT`, `BTG` …)
@@ -78,6 +80,7 @@ class Identity:
     organization: str | None = None
     patient: str | None = None
     encounter: str | None = None
+    patients: tuple[str, ...] = ()
     purpose: str = TREATMENT
     reason: str = ""
     token_id: str = ""
@@ -117,6 +120,34 @@ class Grant:
         return self.compartments is not None or bool(self.criteria) or self.ids is not None or bool(self.unless)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An element that a writer leaves as it is, and leaves out of what they make.
+
+    Attributes:
+        type: a resource type
+        path: the element below it (`identifier`, `deceased[x]`, `meta.security`)
+    """
+
+    type: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """An element of references in which a writer names nobody but themselves, before and after a change.
+
+    Attributes:
+        type: a resource type
+        path: the element below it (`performer`)
+        by: the references that are the writer
+    """
+
+    type: str
+    path: str
+    by: frozenset[str]
+
+
 #: All grants of one origin; a resource is allowed by a layer when one of its grants allows it.
 Layer: TypeAlias = tuple[Grant, ...]
 
@@ -133,6 +164,8 @@ class AccessPolicy:
         denials: grants read the other way round: what they cover is hidden and cannot be changed
         operations: codes of operations that change or show more than resources one by one (`purge`, `reindex` …), which
             this reader may call; None: all of them
+        keeps: elements that this writer leaves as they are
+        signs: elements in which this writer names only themselves
         stamp: coding `(system, code)` that resources created by this reader carry as `meta.tag`, by which
             staff-only data of an organization is told from that of others; None: no stamp
         version: names what the policy was made of, for the audit trail
@@ -141,6 +174,8 @@ class AccessPolicy:
     layers: tuple[Layer, ...] = ()
     denials: Layer = ()
     operations: frozenset[str] | None = None
+    keeps: tuple[Kept, ...] = ()
+    signs: tuple[Signed, ...] = ()
     stamp: tuple[str, str] | None = None
     version: str = ""
 
@@ -154,7 +189,7 @@ class AccessPolicy:
     @property
     def everything(self) -> bool:
         """Whether it hides and forbids nothing."""
-        return not self.layers and not self.denials
+        return not (self.layers or self.denials or self.keeps or self.signs)
 
 
 #: The policy of who runs the server, and of a server without access control.

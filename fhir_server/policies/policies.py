@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
-from fhir_server.model.access import BREAK_GLASS, FULL_ACCESS, AccessPolicy, Grant, Identity, Layer
+from fhir_server.model.access import BREAK_GLASS, FULL_ACCESS, AccessPolicy, Grant, Identity, Layer, Signed
 from fhir_server.model.clock import now_us
 from fhir_server.policies.consents.book import ConsentBook
 from fhir_server.policies.consents.boxes import Boxes
@@ -52,12 +52,16 @@ MADE_OF = frozenset(
 Key = tuple[Any, ...]
 
 
+#: A line of a role, for which patients it is, and what stands for its placeholders and its relation.
+_Filled = tuple[Line, frozenset[str], dict[str, tuple[str, ...]], dict[str, frozenset[str]] | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Roled:
     """What a role allows somebody, and what that was made of."""
 
     patients: frozenset[str]
-    lines: Sequence[tuple[Line, dict[str, tuple[str, ...]], dict[str, frozenset[str]] | None]]
+    lines: Sequence[_Filled]
     layer: Layer
 
 
@@ -190,7 +194,9 @@ class Policies:
         if not role.everything:
             roled = await self._role_layer(role, reader, broken, since, old.roled if old else None)
             layers.append(roled.layer)
-        labels = label_layer(role, identity.purpose, broken, self.table, self._reach)
+        others = self.table.roles[role.others] if role.others and reader.entrusted else None
+        own = roled.patients if roled is not None else NOTHING
+        labels = label_layer(role, identity.purpose, broken, self.table, self._reach, others, own)
         if labels is not None:
             layers.append(labels)
         denials: list[Grant] = list(wall_of(role, identity))
@@ -200,7 +206,10 @@ class Policies:
             if not self._consents.base_permits:
                 layers.append(self._consents.permitting_layer(verdict, broken, self._free_types))
         mark = " ".join((BREAK_GLASS, *sorted(broken))) if broken else ""
-        policy = AccessPolicy(tuple(layers), tuple(denials), role.operations, stamp_of(role, identity), mark)
+        signs = tuple(Signed(name, path, reader.selves) for name, path in role.signs)
+        policy = AccessPolicy(
+            tuple(layers), tuple(denials), role.operations, role.keeps, signs, stamp_of(role, identity), mark
+        )
         kept_policy = old.policy if old is not None and _same(policy, old.policy) else _versioned(policy)
         return _Kept(identity, kept_policy, began, turn, roled, verdict, judged)
 
@@ -224,16 +233,19 @@ class Policies:
         patients = patients | broken if broken else patients
         if old is not None and old.patients == patients:
             patients = old.patients  # the same object: then all that follows compares by identity
-        lines = [
-            (line, await self._values_of(line, reader, since), await self._ids_of(line, reader, since))
-            for line in role.lines
+        of = [(line, patients) for line in role.lines]
+        if role.others and reader.entrusted:
+            of += [(line, reader.entrusted) for line in self.table.roles[role.others].lines]
+        lines: list[_Filled] = [
+            (line, whose, await self._values_of(line, reader, since), await self._ids_of(line, reader, since))
+            for line, whose in of
         ]
         if old is not None and old.patients is patients and old.lines == lines:
             return old
         grants: dict[Grant, None] = {}
-        for line, values, ids in lines:
+        for line, whose, values, ids in lines:
             for criteria in filled(line.where, values):
-                grants.update(dict.fromkeys(self._grants_of(line, patients, criteria, ids)))
+                grants.update(dict.fromkeys(self._grants_of(line, whose, criteria, ids)))
         return _Roled(patients, lines, tuple(grants))
 
     async def _values_of(self, line: Line, reader: Reader, since: float) -> dict[str, tuple[str, ...]]:
@@ -282,16 +294,14 @@ def _key_of(identity: Identity) -> Key:
     """All of an identity by which policies differ."""
     return (
         *(identity.subject, identity.client_id, identity.role, identity.scopes, bool(identity.scope)),
-        *(identity.fhir_user, identity.organization, identity.patient),
+        *(identity.fhir_user, identity.organization, identity.patient, identity.patients),
         *(identity.purpose, bool(identity.reason.strip()), identity.grant_id),
     )
 
 
 def _same(new: AccessPolicy, old: AccessPolicy) -> bool:
     """Whether a policy says what the old one says; its version is only a mark yet."""
-    return (new.layers, new.denials, new.operations, new.stamp, new.version) == (
-        *(old.layers, old.denials, old.operations, old.stamp, old.version.partition(" ")[2]),
-    )
+    return replace(new, version="") == replace(old, version="") and new.version == old.version.partition(" ")[2]
 
 
 def _versioned(policy: AccessPolicy) -> AccessPolicy:
@@ -303,8 +313,9 @@ def _versioned(policy: AccessPolicy) -> AccessPolicy:
             digest.update(_text_of(grant, texts).encode())
         digest.update(b"\n\n")
     digest.update(repr((sorted(policy.operations or ()), policy.operations is None, policy.stamp)).encode())
-    version = " ".join(filter(None, (digest.hexdigest(), policy.version)))
-    return AccessPolicy(policy.layers, policy.denials, policy.operations, policy.stamp, version)
+    if policy.keeps or policy.signs:
+        digest.update(repr((policy.keeps, [(s.type, s.path, sorted(s.by)) for s in policy.signs])).encode())
+    return replace(policy, version=" ".join(filter(None, (digest.hexdigest(), policy.version))))
 
 
 def _text_of(grant: Grant, texts: dict[int, str]) -> str:

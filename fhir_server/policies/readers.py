@@ -22,6 +22,7 @@ class Reader:
         selves: the user's own resource, and the user's active PractitionerRoles
         organizations: the user's organization, those of the user's roles, and those above them
         groups: the care teams and Groups that the user is in
+        entrusted: for whom the user's account acts
     """
 
     identity: Identity
@@ -29,6 +30,7 @@ class Reader:
     selves: frozenset[str] = NOTHING
     organizations: frozenset[str] = NOTHING
     groups: frozenset[str] = NOTHING
+    entrusted: frozenset[str] = NOTHING
 
     @property
     def names(self) -> frozenset[str]:
@@ -47,14 +49,34 @@ async def reader_of(identity: Identity, relations: Relations, since: float, *, n
     if user is not None:
         selves = await _selves_of(user, relations, since)
         values |= {"user": (user,), "user-id": (_id_of(user),), "selves": tuple(sorted(selves))}
+    entrusted = await _entrusted_to(identity, relations, values, since)
+    if entrusted:
+        values["entrusted"] = tuple(sorted(entrusted))
     if not named:
-        return Reader(identity, values, selves)
+        return Reader(identity, values, selves, entrusted=entrusted)
     organizations = frozenset({organization} if organization else ())
     if roles := tuple(sorted(_id_of(one) for one in selves if one.startswith("PractitionerRole/"))):
         organizations |= await relations.of("role-organizations", {"own-role-ids": roles}, since)
     organizations = await _with_above(organizations, relations, since)
     groups = await relations.union(("own-teams", "own-groups"), values, since) if selves else NOTHING
-    return Reader(identity, values, selves, organizations, groups)
+    return Reader(identity, values, selves, organizations, groups, entrusted)
+
+
+async def _entrusted_to(
+    identity: Identity, relations: Relations, values: Values, since: float
+) -> frozenset[str]:
+    """For whom somebody's account acts.
+
+    Of the patient whom a RelatedPerson names, that resource alone decides: it may have ended. A RelatedPerson who is no
+    longer there acts for nobody.
+    """
+    user = identity.fhir_user
+    if not identity.patients or user is None:
+        return NOTHING
+    if not user.startswith("RelatedPerson/"):
+        return frozenset(identity.patients)
+    named = await relations.of("ever-related", values, since)
+    return frozenset(identity.patients) - named if named else NOTHING
 
 
 async def _selves_of(user: str, relations: Relations, since: float) -> frozenset[str]:

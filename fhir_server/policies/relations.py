@@ -22,7 +22,7 @@ from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.dates import interval_of
 from fhir_server.model.errors import InvalidError
 from fhir_server.policies.reach import portions_of
-from fhir_server.policies.roles import PLACEHOLDER, Pairs, Relation, RoleTable
+from fhir_server.policies.roles import GIVEN, PLACEHOLDER, Pairs, Relation, RoleTable
 from fhir_server.repository.search import Searcher
 from fhir_server.search.query import Search
 
@@ -120,8 +120,8 @@ class Relations:
     async def of(self, name: str, values: Values, since: float = 0.0) -> frozenset[str]:
         """What one relation leads to."""
         relation = self._table.relations[name]
-        if relation.gives == "user":
-            return frozenset(values.get("user", ()))
+        if relation.gives in GIVEN:
+            return frozenset(values.get(relation.gives, ()))
         known = await self._with_relations(relation, values, since)
         key = (name, *((key, known.get(key, ())) for key in _names_in(relation)))
         answer = self._answers.get(key)

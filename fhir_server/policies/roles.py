@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
-from fhir_server.model.access import VERBS, Role, verbs_of
+from fhir_server.model.access import VERBS, Kept, Role, verbs_of
 from fhir_server.policies.reach import Reach
 from fhir_server.search.parameters import table_of
 from profiles.registry import Registry
@@ -29,6 +29,9 @@ PLACEHOLDERS = frozenset(
     }
 )
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+#: What a relation may give that no search finds: the user, and for whom the user's account acts.
+GIVEN = frozenset({"user", "entrusted"})
 
 THEIR_PATIENTS = "their patients"
 ROLE_NAMES: frozenset[str] = frozenset(get_args(Role))
@@ -52,7 +55,7 @@ class Relation:
 
     Attributes:
         searches: types with their search parameters, in which placeholders stand in braces
-        gives: the search parameter whose references are the result; `_id`: what was found; `user`: the user alone
+        gives: the search parameter whose references are the result; `_id`: what was found; or one of `GIVEN`
         period: whether the resource's own `period` must hold now
     """
 
@@ -90,6 +93,9 @@ class RoleRules:
     break_glass: bool = False
     operations: frozenset[str] | None = frozenset()
     everything: bool = False
+    others: str = ""
+    keeps: tuple[Kept, ...] = ()
+    signs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +157,12 @@ class _Reading:
         roles = {name: self._role(name, row) for name, row in rows.items()}
         for name, row in rows.items():
             if "like" in row:
+                of = roles[row["like"]]
                 roles[name] = replace(
-                    roles[name], lines=tuple(self._lines_without(name, roles[row["like"]].lines, row))
+                    roles[name],
+                    lines=tuple(self._lines_without(name, of.lines, row)),
+                    keeps=roles[name].keeps or of.keeps,
+                    signs=roles[name].signs or of.signs,
                 )
         return RoleTable(self._groups, self._relations, self._labels, roles)
 
@@ -188,7 +198,7 @@ class _Reading:
             if gives != "_id":
                 self._require_parameter(resource_type, gives, place)
             searches.append((resource_type, pairs))
-        if not searches and gives != "user":
+        if not searches and gives not in GIVEN:
             raise RolesError(f"{place} has no search.")
         return Relation(name, str(row.get("about", "")), tuple(searches), gives, bool(row.get("period", False)))
 
@@ -206,7 +216,7 @@ class _Reading:
             place,
             row,
             *("about", "user", "patients", "like", "without", "consents", "clears", "wall", "lines"),
-            *("wall-without-organization", "break-glass", "operations", "everything"),
+            *("wall-without-organization", "break-glass", "operations", "everything", "others", "keeps", "signs"),
         )
         for relation in row.get("patients", ()):
             self._require_relation(relation, place)
@@ -233,7 +243,18 @@ class _Reading:
             break_glass=bool(row.get("break-glass", False)),
             operations=None if "*" in operations else operations,
             everything=everything,
+            others=self._choice(row, "others", ("", *sorted(ROLE_NAMES)), place),
+            keeps=tuple(Kept(*rule) for rule in self._elements(row.get("keeps", {}), f"{place}.keeps")),
+            signs=tuple(self._elements(row.get("signs", {}), f"{place}.signs")),
         )
+
+    def _elements(self, rows: Mapping[str, Iterable[str]], place: str) -> Iterator[tuple[str, str]]:
+        """Elements by the type that they are of, `Patient = ["identifier", "meta.security"]`."""
+        for resource_type, paths in rows.items():
+            self._require_type(resource_type, place)
+            for path in paths:
+                self._require_element(resource_type, path, place)
+                yield resource_type, path
 
     def _line(self, place: str, row: dict[str, Any]) -> Line:
         self._only(place, row, "what", "but", "may", "of", "where", "ids")
@@ -307,6 +328,18 @@ class _Reading:
     def _require_type(self, name: object, place: str) -> None:
         if not isinstance(name, str) or not self._registry.is_resource_type(name):
             raise RolesError(f"{place} names {name!r}, which is neither a resource type nor a group.")
+
+    def _require_element(self, resource_type: str, path: str, place: str) -> None:
+        at = resource_type
+        for name in path.split("."):
+            within = at.partition(".")[0]
+            element = self._registry.types[within].elements.get(f"{at}.{name}")
+            if element is None:
+                raise RolesError(f"{place}: {resource_type} has no element {path!r}.")
+            # Below an element of a data type (`meta`) it goes on in that type.
+            inside = [one.code for one in element.types if one.code in self._registry.types]
+            nested = any(p.startswith(f"{at}.{name}.") for p in self._registry.types[within].elements)
+            at = f"{at}.{name}" if nested or not inside else inside[0]
 
     def _require_relation(self, name: object, place: str) -> None:
         if name not in self._relations:

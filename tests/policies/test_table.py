@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,10 @@ def test_what_relations_are_made_of_is_noticed_when_it_is_written() -> None:
         ('"Endpoint", "Schedule"', '"Schedule"', "Endpoint"),
         ('what = ["Medication"]\nmay = "c"', 'what = ["Medication"]\nof = "their patients"\nmay = "c"', "Medication"),
         ("[groups]", "[groups", "cannot be read"),
+        ('"deceased[x]"', '"deceased"', "'deceased'"),
+        ('"meta.security"', '"meta.securety"', "'meta.securety'"),
+        ('Observation = ["performer"]', 'Observatoin = ["performer"]', "Observatoin"),
+        ('others = "proxy"', 'others = "proxies"', "'proxies'"),
     ],
 )
 def test_a_word_that_means_nothing_stops_the_start(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -81,6 +86,14 @@ def spoken(types: tuple[str, ...], table: RoleTable) -> str:
     return "; ".join([*words, *([", ".join(left)] if left else [])])
 
 
+def elements_of(rules: Iterable[tuple[str, str]]) -> str:
+    """Elements as people read them, by their type."""
+    by_type: dict[str, list[str]] = {}
+    for resource_type, path in rules:
+        by_type.setdefault(resource_type, []).append(f"`{path}`")
+    return "; ".join(f"of {name} {', '.join(paths)}" for name, paths in by_type.items())
+
+
 def rows_of(role: RoleRules, table: RoleTable) -> list[str]:
     rows = []
     for line in role.lines:
@@ -98,6 +111,14 @@ def section_of(role: RoleRules, table: RoleTable) -> str:
         lines.append(f"- `fhirUser`: {' or '.join(sorted(role.user))}; without one, nothing.")
     if role.patients:
         lines.append(f"- Their patients: {', '.join(f'*{name}*' for name in role.patients)}.")
+    if role.others:
+        lines.append(f"- For those who are *entrusted* to their account: what a {role.others} may, and sees.")
+    if role.keeps:
+        lines.append(
+            f"- Leaves as it is, and leaves out of what is new: {elements_of((k.type, k.path) for k in role.keeps)}."
+        )
+    if role.signs:
+        lines.append(f"- Names nobody else in: {elements_of(role.signs)}.")
     if role.consents:
         lines.append(f"- Consents take away: `{role.consents}`.")
     cleared = [
