@@ -49,7 +49,7 @@ CATEGORIES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 
-Group = Literal["you", "context", "records", "time"]
+Group = Literal["you", "context", "records", "administration", "time"]
 
 GROUPS: Final[Mapping[str, Group]] = {
     scopes.OPENID: "you",
@@ -58,6 +58,7 @@ GROUPS: Final[Mapping[str, Group]] = {
     scopes.LAUNCH: "context",
     scopes.LAUNCH_PATIENT: "context",
     scopes.LAUNCH_ENCOUNTER: "context",
+    scopes.ACCOUNTS: "administration",
     scopes.OFFLINE: "time",
     scopes.ONLINE: "time",
 }

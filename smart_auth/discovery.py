@@ -48,7 +48,7 @@ CAPABILITIES: Final = (
 )
 
 SCOPES: Final = (
-    *scopes.OTHERS,
+    *(name for name in scopes.OTHERS if name != scopes.ACCOUNTS),  # which is for the few apps that it is given to
     *(
         f"{level}/*.{verbs}"
         for level in ("patient", "user", "system")

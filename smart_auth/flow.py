@@ -75,7 +75,7 @@ class Flow:
             request = replace(request, launch=launch.context, context=launch.context, launched_by=launch.account_id)
         elif scopes.has(request.scope, scopes.LAUNCH):
             # Apps that can be started both ways ask for it always; without a launch it means nothing.
-            rest = " ".join(word for word in scopes.words_in(request.scope) if word != scopes.LAUNCH)
+            rest = scopes.without(request.scope, scopes.LAUNCH)
             if not rest:
                 raise self._refusal(request, "invalid_scope", "Nothing that was asked for can be granted")
             request = replace(request, scope=rest)
@@ -137,8 +137,7 @@ class Flow:
     async def without_encounter(self, id: str, session: Session) -> None:
         """There is no encounter to choose, or the user wants none: the app is not told of one."""
         request = await self.request(id, session)
-        rest = " ".join(word for word in scopes.words_in(request.scope) if word != scopes.LAUNCH_ENCOUNTER)
-        await self._set(id, session, {"scope": rest})
+        await self._set(id, session, {"scope": scopes.without(request.scope, scopes.LAUNCH_ENCOUNTER)})
 
     async def allow(
         self, id: str, session: Session, granted_scope: str, lasts_s: int | None = None, *, remember: bool = False
@@ -190,6 +189,9 @@ class Flow:
         if request.launched_by and request.launched_by != session.account.id:
             return await self._end(request, "access_denied", "The launch belongs to another user")
         client = await self.client(request)
+        request = await self._with_own_scopes(request, session)
+        if not request.scope:
+            return await self._end(request, "invalid_scope", "Nothing that was asked for is this user's to give")
         request = await self._with_own_patient(request, session)
         if scopes.needs_patient(request.scope) and request.context.patient is None:
             return await self._page(request, CHOOSE_PATIENT)
@@ -229,6 +231,14 @@ class Flow:
             return True
         return request.max_age_s is not None and since < request.created_at - timedelta(seconds=request.max_age_s)
 
+    async def _with_own_scopes(self, request: AuthorizationRequest, session: Session) -> AuthorizationRequest:
+        """Only administrators let an app manage accounts."""
+        if session.account.role == "administrator" or not scopes.has(request.scope, scopes.ACCOUNTS):
+            return request
+        rest = scopes.without(request.scope, scopes.ACCOUNTS)
+        await self._set(request.id, session, {"scope": rest})
+        return replace(request, scope=rest)
+
     async def _with_own_patient(self, request: AuthorizationRequest, session: Session) -> AuthorizationRequest:
         """Who acts for one patient alone need not choose."""
         own = session.account.acts_for or ()
@@ -241,10 +251,12 @@ class Flow:
     async def _consented(self, request: AuthorizationRequest, client: Client, session: Session) -> bool:
         """Whether the consent page can be left out: the app is our own, or the user wanted to be remembered.
 
+        To manage the accounts of others is asked for each time.
+
         A public app proves by its redirect URI alone that it is who it says: a custom scheme, or a port of the user's
         machine, can be another program's, so there the user is asked each time (RFC 8252 section 8.6).
         """
-        if "consent" in request.prompt.split():
+        if "consent" in request.prompt.split() or scopes.has(request.scope, scopes.ACCOUNTS):
             return False
         if client.trusted:
             return True

@@ -151,6 +151,11 @@ class DynamicRegistration:
                 "invalid_client_metadata",
                 "An app that acts for itself is registered by an administrator of this server",
             )
+        if scopes.has(client.scope, scopes.ACCOUNTS):
+            raise RegistrationError(
+                "invalid_client_metadata",
+                "An app that manages accounts is registered by an administrator of this server",
+            )
 
     def _client_of(self, data: dict[str, Any], bare: Client) -> Client:
         for name in TEXTS:

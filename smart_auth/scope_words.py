@@ -21,6 +21,11 @@ OTHER_WORDS: Final = {
     ),
     scopes.LAUNCH_PATIENT: ("Work with one patient", "The app learns which patient you choose for it."),
     scopes.LAUNCH_ENCOUNTER: ("Work with one visit", "The app learns which visit you choose for it."),
+    scopes.ACCOUNTS: (
+        "Manage accounts and apps in your name",
+        "The app can invite and lock people, administrators among them, change what they may do, and let other apps in, "
+        "as you can on the pages of the administration.",
+    ),
     scopes.OFFLINE: (
         "Keep its access when you are away",
         "The app can go on using what you allow here after you have signed out, until the time you set is over or you "

@@ -26,8 +26,11 @@ LAUNCH_ENCOUNTER: Final = "launch/encounter"
 OFFLINE: Final = "offline_access"
 ONLINE: Final = "online_access"
 
+#: This server's own: an administrator's app manages accounts and apps in the administrator's name.
+ACCOUNTS: Final = "accounts"
+
 #: Scopes that are no scopes for resources.
-OTHERS: Final = (OPENID, FHIR_USER, PROFILE, LAUNCH, LAUNCH_PATIENT, LAUNCH_ENCOUNTER, OFFLINE, ONLINE)
+OTHERS: Final = (OPENID, FHIR_USER, PROFILE, LAUNCH, LAUNCH_PATIENT, LAUNCH_ENCOUNTER, OFFLINE, ONLINE, ACCOUNTS)
 
 #: Version 1 writes these for some sets of interactions.
 VERBS_OF_V1: Final = {"read": "rs", "write": "cud", "*": VERBS}
@@ -172,6 +175,11 @@ def _meeting(allowed: Iterable[Scope], asked: Scope) -> Iterable[Scope]:
             criteria = tuple(dict.fromkeys(asked.criteria + scope.criteria))
             if not (criteria and named == ANY_TYPE):
                 yield Scope(asked.level, named, verbs, criteria)
+
+
+def without(text: str, name: str) -> str:
+    """The text less one scope that is none for resources."""
+    return " ".join(word for word in words_in(text) if word != name)
 
 
 def has(text: str, name: str) -> bool:

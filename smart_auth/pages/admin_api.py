@@ -30,11 +30,12 @@ from smart_auth.accounts import EmailTakenError, account_of
 from smart_auth.administration import Administration, FieldError, StateError
 from smart_auth.pages.page import CSRF_HEADER, PageError, Pages
 from smart_auth.parts import REFUSED
+from smart_auth.scopes import ACCOUNTS
 from smart_auth.store import Row
 from smart_auth.verification import DecisionError, Verification, decision_of
 
 #: What a token of an administrator must carry: an app that was let in for records gets no accounts.
-SCOPE = "accounts"
+SCOPE = ACCOUNTS
 MOST = 200
 LARGEST_BODY_BYTES = 64 * 1024
 

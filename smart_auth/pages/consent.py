@@ -49,6 +49,7 @@ TITLES: Final[Mapping[Group, str]] = {
     "you": "Who you are",
     "context": "What it works with",
     "records": "Health information",
+    "administration": "Administration",
     "time": "Time",
 }
 
@@ -88,8 +89,11 @@ class ConsentPages(AuthorizingPages):
             patient=await self._records.patient(viewer_of(account), patient) if patient else None,
             own=patient is not None and patient == account.fhir_user,
             groups=[(title, of_group) for group, title in TITLES.items() if (of_group := _of(choices, group))],
-            # The first time everything is ticked that was asked for, and nothing is narrowed.
-            ticked={choice.field for choice in choices} if fields is None else set(fields),
+            # The first time everything is ticked that was asked for, and nothing is narrowed; but who lets an app
+            # manage the accounts of others shall mean it.
+            ticked={choice.field for choice in choices if choice.group != "administration"}
+            if fields is None
+            else set(fields),
             values=fields or {},
             offline=scopes.has(asked.scope, scopes.OFFLINE),
             online=scopes.has(asked.scope, scopes.ONLINE),

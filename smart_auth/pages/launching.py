@@ -214,7 +214,7 @@ class LaunchPages:
 
 def _wishes(client: Client) -> list[str]:
     """What an app may ask for, in words; the plain ones of every app left out."""
-    plain = {*scopes.OTHERS} - {scopes.OFFLINE}
+    plain = {*scopes.OTHERS} - {scopes.OFFLINE, scopes.ACCOUNTS}
     return [words_of(word)[0] for word in scopes.words_in(client.scope) if word not in plain]
 
 

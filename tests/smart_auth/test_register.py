@@ -121,6 +121,19 @@ def test_an_app_that_acts_for_itself_is_registered_only_by_who_may(world: World)
     assert token.json()["scope"] == "system/*.rs"
 
 
+def test_an_app_that_manages_accounts_is_registered_only_by_who_may(world: World) -> None:
+    refused = register(world, "", scope="openid accounts")
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_client_metadata")
+    assert register(world, OPERATOR, scope="openid accounts").json()["scope"] == "openid accounts"
+    own = register(world, "", scope="openid").json()
+    changed = world.http.put(
+        f"/auth/clients/{own['client_id']}",
+        json={"client_id": own["client_id"], "redirect_uris": own["redirect_uris"], "scope": "openid accounts"},
+        headers={"Authorization": f"Bearer {own['registration_access_token']}"},
+    )
+    assert (changed.status_code, changed.json()["error"]) == (400, "invalid_client_metadata")
+
+
 def test_the_policy_decides_who_may_register(make_world: Any) -> None:
     off = make_world()
     assert register(off).status_code == 403

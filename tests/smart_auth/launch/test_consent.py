@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.smart_auth.launch.conftest import CALLBACK
+
 LAB = "http://terminology.hl7.org/CodeSystem/observation-category|laboratory"
 PROBLEMS = "http://terminology.hl7.org/CodeSystem/condition-category|problem-list-item"
 
@@ -205,3 +207,77 @@ def test_the_page_cannot_be_framed_and_runs_no_script_of_its_own(asked: Any) -> 
     assert "default-src 'none'" in policy
     assert "<script" not in browser.page.text
     assert "style=" not in browser.page.text
+
+
+# --- administration ---------------------------------------------------------------------------------------------------
+
+
+def managing(
+    launch_site: Any, role: str, scope: str, *, registered: str = "openid fhirUser accounts user/*.rs", **client: Any
+) -> Any:
+    """Somebody comes to the consent page of an app that manages accounts; the browser, and how the app goes on."""
+    app = launch_site.client(scope=registered, **client)
+    browser = launch_site.browser()
+    account = launch_site.account(role, name="Ada Min")
+    _, secret = launch_site.side.sessions.begin(account, ("pwd", "otp"), address="", agent="")
+    browser.http.cookies.set(launch_site.side.sessions.cookie, secret)
+    verifier, params = launch_site.asking(app, scope)
+    browser.go("/auth/authorize", params=params)
+    return app, browser, verifier
+
+
+def may_manage(launch_site: Any, token: str) -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    return int(launch_site.http.get("/auth/admin/accounts", headers=headers).status_code)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_an_administrator_lets_an_app_manage_accounts_by_ticking_it(launch_site: Any, trusted: bool) -> None:
+    app, browser, verifier = managing(launch_site, "administrator", "openid accounts", trusted=trusted)
+    assert browser.path == "/auth/consent", "an app of our own asks, too"
+    assert "Manage accounts and apps in your name" in browser.text
+    browser.send("/auth/consent", action="allow", **{"give accounts": "accounts"})
+    answer = launch_site.redeem(app, browser, verifier)
+    assert answer["scope"] == "openid accounts"
+    assert may_manage(launch_site, answer["access_token"]) == 200
+
+
+def test_who_only_presses_allow_lets_no_app_manage_accounts(launch_site: Any) -> None:
+    app, browser, verifier = managing(launch_site, "administrator", "openid accounts")
+    browser.send("/auth/consent", action="allow")
+    answer = launch_site.redeem(app, browser, verifier)
+    assert answer["scope"] == "openid"
+    assert may_manage(launch_site, answer["access_token"]) == 403
+
+
+@pytest.mark.parametrize("role", ["patient", "practitioner", "auditor"])
+def test_who_is_no_administrator_is_not_even_asked(launch_site: Any, role: str) -> None:
+    app, browser, verifier = managing(launch_site, role, "openid accounts")
+    assert "Manage accounts" not in browser.text
+    browser.send("/auth/consent", action="allow", **{"give accounts": "accounts"})
+    answer = launch_site.redeem(app, browser, verifier)
+    assert answer["scope"] == "openid"
+    assert may_manage(launch_site, answer["access_token"]) == 403
+
+
+def test_where_nothing_else_was_asked_for_the_app_is_told_that_it_is_nobodys_to_give(launch_site: Any) -> None:
+    _, browser, _ = managing(launch_site, "patient", "accounts")
+    assert browser.params["error"] == "invalid_scope"
+
+
+def test_an_app_that_is_not_registered_for_it_does_not_get_it(launch_site: Any) -> None:
+    _, browser, _ = managing(launch_site, "administrator", "openid accounts", registered="openid user/*.rs")
+    assert "Manage accounts" not in browser.text
+
+
+def test_to_manage_accounts_is_asked_for_each_time(launch_site: Any) -> None:
+    app, browser, verifier = managing(
+        launch_site, "administrator", "openid accounts", auth_method="client_secret_basic", redirect_uris=(CALLBACK,)
+    )
+    browser.send("/auth/consent", action="allow", remember="yes", **{"give accounts": "accounts"})
+    assert "code" in browser.params
+    _, params = launch_site.asking(app, "openid accounts")
+    browser.go("/auth/authorize", params=params)
+    assert browser.path == "/auth/consent"
+    browser.go("/auth/authorize", params={**params, "prompt": "none"})
+    assert browser.params["error"] == "consent_required"
