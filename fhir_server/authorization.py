@@ -10,6 +10,7 @@ from profiles.registry import registry
 from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.clients import LOOPBACK
 from smart_auth.fetch import Fetch, fetcher
+from smart_auth.oauth import ClientWait
 from smart_auth.operator_token import OperatorToken
 from smart_auth.outbound import Outbound
 from smart_auth.ports import Launches, Sessions, Trail
@@ -51,6 +52,7 @@ def authorization_server_of(
     operator: OperatorToken | None = None,
     fetch: Fetch | None = None,
     more_configuration: dict[str, Any] | None = None,
+    client_wait_s: ClientWait = lambda _: 0,
 ) -> AuthorizationServer:
     """The authorization server of a worker; `open` it before it serves.
 
@@ -64,6 +66,7 @@ def authorization_server_of(
         operator: the operator's token
         fetch: fetches clients' key sets; when there is none, the one that the settings describe
         more_configuration: members that other parts add to `smart-configuration`
+        client_wait_s: counts requests of clients that have proved who they are
     """
     return AuthorizationServer(
         terms_of(settings),
@@ -76,4 +79,5 @@ def authorization_server_of(
         operator=operator,
         fetch=fetch or fetcher(outbound_of(settings)),
         more_configuration=more_configuration,
+        client_wait_s=client_wait_s,
     )

@@ -19,6 +19,7 @@ from fhir_server.access.entrance import Entrance
 from fhir_server.accounts import account_side_of
 from fhir_server.authorization import authorization_server_of, terms_of
 from fhir_server.brand import brand_of
+from fhir_server.http.rates import Rate
 from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.model.access import Caller, Identity
@@ -114,6 +115,7 @@ class Entry:
             trail=trail,
             operator=self._operator,
             more_configuration=configuration_of(brand, terms_of(settings)),
+            client_wait_s=Rate(settings.auth_requests_per_minute).wait_s,
         )
         apps.server = self.authorization
         self.launches = LaunchSide(self._rows, vault, self.authorization, self.accounts, tokens, records, trail, brand)

@@ -90,7 +90,7 @@ def answer(status: int, body: Any, headers: Mapping[str, str] | None = None) -> 
 def of_oauth(given: OAuthAnswer) -> Response:
     """Authlib's answer."""
     status, body, headers = given
-    extra = {name: value for name, value in headers if name.lower() == "www-authenticate"}
+    extra = {name: value for name, value in headers if name.lower() in ("www-authenticate", "retry-after")}
     return answer(status, body, extra)
 
 

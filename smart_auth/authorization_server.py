@@ -48,7 +48,7 @@ from smart_auth.flow import CONTINUE, Flow, FlowError
 from smart_auth.id_token import IdTokens
 from smart_auth.introspect import Introspection
 from smart_auth.keys import PUBLISHED_MAX_AGE_S, Keys
-from smart_auth.oauth import Exchange, OAuthServer, Parts, Threads
+from smart_auth.oauth import ClientWait, Exchange, OAuthServer, Parts, Threads
 from smart_auth.operator_token import OperatorToken
 from smart_auth.pkce import Pkce
 from smart_auth.ports import Happening, Launches, Sessions, Trail
@@ -103,6 +103,7 @@ class AuthorizationServer:
         operator: OperatorToken | None = None,
         fetch: Fetch | None = None,
         more_configuration: dict[str, Any] | None = None,
+        client_wait_s: ClientWait = lambda _: 0,
     ) -> None:
         self.terms = terms
         self.store = store
@@ -134,7 +135,7 @@ class AuthorizationServer:
         self._trail = trail
         self._threads = Threads()
         self._looked_at = float("-inf")
-        self._oauth = OAuthServer(parts)
+        self._oauth = OAuthServer(parts, client_wait_s)
         self._oauth.register_grant(CodeGrant, [SmartParameters(self._oauth), Pkce()])
         self._oauth.register_grant(RefreshGrant)
         self._oauth.register_grant(BackendGrant)

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, from_thread, to_thread
+from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import (
     AuthorizationServer,
     InvalidClientError,
@@ -42,6 +44,9 @@ CONFIDENTIAL_METHODS = AUTH_METHODS[:3]
 
 #: More scope than that nobody asks for.
 LONGEST_SCOPE = 16_384
+
+#: Counts a request of a client; the seconds that it must wait instead, or 0.
+ClientWait = Callable[[str], int]
 
 #: Status, body, headers.
 OAuthAnswer = tuple[int, dict[str, Any], list[tuple[str, str]]]
@@ -129,12 +134,28 @@ def waited(ask: Callable[[str], Coroutine[Any, Any, T]], name: str) -> T:
     return from_thread.run(ask, name)
 
 
+class TooManyError(OAuth2Error):  # type: ignore[misc]  # Authlib ships no types
+    """429: a client sends more requests than are taken from it."""
+
+    error = "temporarily_unavailable"
+    status_code = 429
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"Too many requests of this client; wait {wait_s} s.")
+        self._wait_s = wait_s
+
+    def get_headers(self) -> list[tuple[str, str]]:
+        return [*super().get_headers(), ("Retry-After", str(self._wait_s))]
+
+
 class OAuthServer(AuthorizationServer):  # type: ignore[misc]  # Authlib ships no types
     """What Authlib leaves to the server."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, client_wait_s: ClientWait = lambda _: 0) -> None:
         super().__init__()
         self.parts = parts
+        self._client_wait_s = client_wait_s
+        self._counting = Lock()
         self.sessions = _Waiting(parts.sessions)
         self.register_client_auth_method("private_key_jwt", parts.assertions)
 
@@ -161,7 +182,23 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc]  # Authlib ships n
             status = 401 if header.lower().startswith("basic ") else 400
             raise InvalidClientError(description=said, status_code=status) from None
         request.noted.client_id = client.get_client_id()
+        if client.client.auth_method != "none":
+            self._count(client.get_client_id())
         return client
+
+    def _count(self, client_id: str) -> None:
+        """Count a request of a client that has proved who it is, wherever it comes from.
+
+        One that only says its name is not counted by it: else anybody could use up what another client may send. Such a
+        client is held to the limit of its address.
+
+        Raises:
+            TooManyError: 429
+        """
+        with self._counting:
+            wait_s = self._client_wait_s(client_id)
+        if wait_s:
+            raise TooManyError(wait_s)
 
     def validate_requested_scope(self, scope: str | None) -> None:
         if scope and len(scope) > LONGEST_SCOPE:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -46,6 +48,13 @@ REFUSED: Final = tuple(
 )
 
 
+#: How long a name may take to be resolved, waiting for others included.
+RESOLVE_S: Final = 3.0
+
+#: Names that are resolved at the same time.
+MOST_RESOLVED: Final = 32
+
+
 class OutboundError(Exception):
     """There may be no connection there; the text is a few words that tell nothing of the network."""
 
@@ -54,6 +63,49 @@ def resolved(host: str, port: int) -> list[str]:
     """The addresses that the system gives for a name."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(place[0]) for *_, place in found))
+
+
+class TimelyResolve:
+    """Resolves names, each within a time.
+
+    The system's resolver cannot be told to hurry or to stop: it asks name servers that whoever chose the name may run,
+    and waits for half a minute. So each name has a thread of its own, which nobody waits for longer than the time; when
+    many such threads are stuck, no more are begun, and the names of others fail as if they took too long.
+    """
+
+    def __init__(self, resolve: Resolve, seconds: float = RESOLVE_S, most: int = MOST_RESOLVED) -> None:
+        self._resolve = resolve
+        self._seconds = seconds
+        self._free = threading.BoundedSemaphore(most)
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        """The addresses of a name.
+
+        Raises:
+            OSError, UnicodeError: it has none; it took too long (`TimeoutError`).
+        """
+        deadline = time.monotonic() + self._seconds
+        if not self._free.acquire(timeout=self._seconds):
+            raise TimeoutError
+        found: list[list[str]] = []
+        failed: list[Exception] = []
+
+        def work() -> None:
+            try:
+                found.append(self._resolve(host, port))
+            except Exception as error:
+                failed.append(error)
+            finally:
+                self._free.release()
+
+        thread = threading.Thread(target=work, name="resolve", daemon=True)
+        thread.start()
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if failed:
+            raise failed[0]
+        if not found:
+            raise TimeoutError
+        return found[0]
 
 
 def is_public(text: str) -> bool:
@@ -92,9 +144,11 @@ class Outbound:
     network).
     """
 
-    def __init__(self, allowed: Iterable[str] = (), resolve: Resolve = resolved) -> None:
+    def __init__(
+        self, allowed: Iterable[str] = (), resolve: Resolve = resolved, *, resolve_s: float = RESOLVE_S
+    ) -> None:
         self._allowed = frozenset(name.lower().strip("[]") for name in allowed)
-        self._resolve = resolve
+        self._resolve = TimelyResolve(resolve, resolve_s)
 
     def allows(self, host: str) -> bool:
         """Whether the operator has named this host."""
@@ -109,6 +163,8 @@ class Outbound:
         """
         try:
             found = self._resolve(host, port)
+        except TimeoutError:
+            raise OutboundError("its name is not resolved in time") from None
         except (OSError, UnicodeError):
             found = []
         if not found:

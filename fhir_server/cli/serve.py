@@ -16,10 +16,11 @@ from typing import Annotated
 import typer
 
 from fhir_server.audit.keys import load_or_create_keys
+from fhir_server.cli.certificate import tls_context_of
 from fhir_server.cli.companion import Companion
 from fhir_server.cli.database import started_database
 from fhir_server.cli.say import err, plain_faults, say_error, say_warning, settings_of
-from fhir_server.cli.workers import Workers, tls_context_of
+from fhir_server.cli.workers import Workers
 from fhir_server.logging import configure_logging
 from fhir_server.secret_files import PREFIX, secret_file_variables, variable_of
 from fhir_server.settings import Settings, is_loopback, secret_settings

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import socket
-import ssl
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -15,6 +13,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from fhir_server.cli.certificate import tls_of
 from fhir_server.settings import Settings
 from fhir_server.storage.setup import SetupError
 
@@ -78,30 +77,6 @@ class Workers:
                 raise
             where = f"Port {self._settings.port} of {self._settings.host}"
             raise SetupError(f"{where} was taken by another program: choose another with --port.") from error
-
-
-def tls_of(settings: Settings, _: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """What uvicorn calls in each process; a function of a module, so that it can be sent there."""
-    return tls_context_of(settings)
-
-
-def tls_context_of(settings: Settings) -> ssl.SSLContext:
-    """TLS 1.2 or later with the server's certificate; the suites of 1.2 are those with forward secrecy and AEAD.
-
-    Spec: RFC 9325 (BCP 195), https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html
-
-    Raises:
-        OSError: certificate or key cannot be read, do not fit, or are none.
-    """
-    password = settings.tls_key_password.get_secret_value() if settings.tls_key_password else ""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    key = settings.tls_key_file if settings.tls_key_file != Path() else None
-    # Always a password, if an empty one: OpenSSL would ask for one at the terminal.
-    context.load_cert_chain(settings.tls_cert_file, key, lambda: password)
-    return context
 
 
 def _obeyed(_: int, __: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -16,7 +17,9 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from fhir_server.cli.certificate import Certificate
 from fhir_server.cli.serve import require_certificate, require_encryption
 from fhir_server.settings import Settings
 from fhir_server.storage.setup import SetupError
@@ -73,6 +76,54 @@ def test_a_certificate_that_cannot_be_used_stops_the_start_and_tells_no_secret(
         assert "sesame" not in str(refused.value)
 
 
+def subject_of(context: ssl.SSLContext, name: str | None = None) -> str:
+    """Whose certificate a client of a context is shown, in a handshake of two ends in memory."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    server = context.wrap_bio(there, back, server_side=True)
+    client = trusting.wrap_bio(back, there, server_hostname=name)
+    for _ in range(3):
+        for end in (client, server):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    shown = client.getpeercert(binary_form=True)
+    assert shown is not None
+    return str(x509.load_der_x509_certificate(shown).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+
+
+@pytest.mark.parametrize("name", ["fhir.example.org", None])
+def test_a_renewed_certificate_is_taken_up_when_it_can_be_used(
+    make_certificate: MakeCertificate, tmp_path: Path, name: str | None
+) -> None:
+    place, key_place = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def put(certificate: Path | None, key: Path | None) -> None:
+        for source, target in ((certificate, place), (key, key_place)):
+            if source is not None:
+                shutil.copy(source, target.with_suffix(".new"))
+                target.with_suffix(".new").replace(target)
+
+    put(*make_certificate("first.example.org"))
+    kept = Certificate(Settings(tls_cert_file=place, tls_key_file=key_place))
+    assert not kept.look()
+    assert subject_of(kept.context, name) == "first.example.org"
+    second, second_key = make_certificate("second.example.org")
+    put(second, None)
+    assert not kept.look(), "the key is the first one's"
+    assert subject_of(kept.context, name) == "first.example.org"
+    put(None, second_key)
+    assert kept.look()
+    assert subject_of(kept.context, name) == "second.example.org"
+    place.unlink()
+    assert not kept.look()
+    assert subject_of(kept.context, name) == "second.example.org"
+    put(*make_certificate("third.example.org"))
+    assert kept.look()
+    assert subject_of(kept.context, name) == "third.example.org"
+
+
 class SecureServer:
     """A running `healthsphere serve` with a certificate."""
 
@@ -103,6 +154,13 @@ class SecureServer:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    def renew(self, certificate: Path, key: Path) -> None:
+        """Put another certificate into the place of the first; clients of this test trust that one alone from now."""
+        for source, target in ((certificate, self._certificate), (key, self._certificate.with_name("key.pem"))):
+            draft = target.with_suffix(".new")
+            shutil.copy(source, draft)
+            draft.replace(target)
 
     def wait(self, until: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 90
@@ -158,7 +216,7 @@ def secure(
 @pytest.mark.server
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_speaks_https_of_today_alone_with_one_process_and_with_several(
-    secure: Callable[..., SecureServer], workers: str
+    secure: Callable[..., SecureServer], make_certificate: MakeCertificate, workers: str
 ) -> None:
     server = secure(HEALTHSPHERE_WORKERS=workers)
     server.wait(lambda: server.get("/health/ready")[0] == 200)
@@ -172,3 +230,14 @@ def test_it_speaks_https_of_today_alone_with_one_process_and_with_several(
         server.version_with(ssl.TLSVersion.TLSv1_1)
     server.wait(lambda: f"{base}/fhir" in server.log.read_text())  # the greeting, which waits for an answer by https
     assert "sesame" not in server.log.read_text()
+    # A renewed certificate is served without a restart, by every process: with several, many times in a row.
+    server.renew(*make_certificate("127.0.0.1", password="open sesame"))
+    deadline = time.monotonic() + 90
+    in_a_row = 0
+    while in_a_row < 20:
+        assert time.monotonic() < deadline, server.log.read_text()
+        try:
+            in_a_row = in_a_row + 1 if server.get("/health/live")[0] == 200 else 0
+        except ssl.SSLCertVerificationError:  # the old one
+            in_a_row = 0
+            time.sleep(0.1)

@@ -132,3 +132,35 @@ def test_too_many_requests_for_tokens_are_refused_as_oauth_shapes_errors_and_pag
     assert client.get("http://test/auth/jwks").status_code == 200
     assert client.get("http://test/auth/static/style.css").status_code == 200
     assert client.options("http://test/auth/token", headers={"Origin": "https://app.example"}).status_code == 204
+
+
+def test_a_client_that_proves_who_it_is_is_counted_wherever_it_comes_from(make_server: Callable[..., Any]) -> None:
+    server = make_server(
+        auth="on", auth_requests_per_minute=2, trusted_proxies=("127.0.0.0/8",), client_requests_per_minute=0
+    )
+    operator = {"Authorization": f"Bearer {load_or_create(server.settings.access_token_file)}"}
+    system = {"client_name": "Feed", "grant_types": ["client_credentials"], "scope": "system/*.rs"}
+
+    def ask(address: str, auth: tuple[str, str]) -> Any:
+        form = {"grant_type": "client_credentials", "scope": "system/*.rs"}
+        headers = {"X-Forwarded-For": address}
+        return server.client.post("http://test/auth/token", data=form, auth=auth, headers=headers)
+
+    made = []
+    for number in (1, 2):
+        headers = {**operator, "X-Forwarded-For": f"198.51.100.{number}"}
+        answer = server.client.post("http://test/auth/clients", json=system, headers=headers)
+        assert answer.status_code == 201, answer.text
+        made.append((answer.json()["client_id"], answer.json()["client_secret"]))
+    one, other = made
+    # Who does not know the secret uses up nothing of it.
+    assert [ask(f"203.0.113.{n}", (one[0], "guessed")).status_code for n in range(3)] == [401] * 3
+    assert [ask(f"192.0.2.{n}", one).status_code for n in range(2)] == [200] * 2
+    refused = ask("192.0.2.77", one)
+    assert (refused.status_code, refused.json()["error"]) == (429, "temporarily_unavailable")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert ask("192.0.2.78", other).status_code == 200
+    # Nor is it heard at the neighbours of the token endpoint.
+    headers = {"X-Forwarded-For": "192.0.2.79"}
+    told = server.client.post("http://test/auth/introspect", data={"token": "x"}, auth=one, headers=headers)
+    assert told.status_code == 429

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,7 +15,7 @@ import httpcore
 import pytest
 
 from smart_auth.fetch import FetchError, fetcher
-from smart_auth.outbound import AsyncGuardedBackend, Outbound, OutboundError, is_public
+from smart_auth.outbound import AsyncGuardedBackend, Outbound, OutboundError, TimelyResolve, is_public
 
 INSIDE = """
 0.0.0.0 10.0.0.1 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 168.63.129.16 169.254.169.254 172.16.0.1
@@ -174,3 +175,64 @@ def test_the_asynchronous_way_is_guarded_as_well(keys: KeyServer) -> None:
     with pytest.raises(OutboundError):
         asyncio.run(get(Outbound(resolve=lambda *_: ["127.0.0.1"])))
     assert len(keys.asked) == 1
+
+
+# --- names that take their time ---------------------------------------------------------------------------------------
+
+
+class SlowNames:
+    """Name servers of somebody who wants this server to wait: they answer when the test is over."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.over = threading.Event()
+
+    def __call__(self, host: str, _: int) -> list[str]:
+        self.asked.append(host)
+        if not host.startswith("quick"):
+            self.over.wait(60)
+        return ["8.8.8.8"]
+
+
+@pytest.fixture
+def slow_names() -> Iterator[SlowNames]:
+    names = SlowNames()
+    yield names
+    names.over.set()
+
+
+def test_a_name_that_is_not_resolved_in_time_is_given_up(slow_names: SlowNames) -> None:
+    outbound = Outbound(resolve=slow_names, resolve_s=0.05)
+    began = time.monotonic()
+    with pytest.raises(OutboundError, match="not resolved in time"):
+        outbound.addresses("slow.example", 443)
+    with pytest.raises(FetchError, match="not resolved in time"):
+        fetcher(outbound)("https://slow.example/keys")
+    assert time.monotonic() - began < 30, "the names would take a minute each"
+    assert outbound.addresses("quick.example", 443) == ["8.8.8.8"], "the others do not wait for it"
+
+
+def test_no_more_threads_wait_than_may(slow_names: SlowNames) -> None:
+    resolve = TimelyResolve(slow_names, 0.05, most=2)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            resolve("slow.example", 443)
+    assert len(slow_names.asked) == 2
+    slow_names.over.set()
+    # Those that were stuck come back, and others go on.
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            assert resolve("quick.example", 443) == ["8.8.8.8"]
+            return
+        except TimeoutError:
+            continue
+    raise AssertionError("no thread came back")
+
+
+def test_what_the_resolver_says_of_a_name_is_told() -> None:
+    def nothing(_: str, __: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    with pytest.raises(OutboundError, match="no address"):
+        Outbound(resolve=nothing).addresses("none.example", 443)
