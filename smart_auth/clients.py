@@ -267,7 +267,13 @@ def public_keys_of(jwks: Any) -> KeySet:
         raise ClientError(
             "A key set holds public keys alone: this one holds a private one, which is now known to others."
         )
+    # Who takes the private part out of a key often leaves `key_ops` as it was (`sign`): it is a key for signatures.
+    signing = [
+        {name: value for name, value in row.items() if name != "key_ops"}
+        for row in usable
+        if not isinstance(row.get("key_ops"), list) or {"sign", "verify"} & {*map(str, row["key_ops"])}
+    ]
     try:
-        return KeySet.import_key_set({"keys": usable})
+        return KeySet.import_key_set({"keys": signing})
     except (JoseError, ValueError, TypeError, KeyError):
         raise ClientError("The key set holds no usable public key (RSA or EC).") from None

@@ -272,3 +272,15 @@ def test_private_keys_and_secrets_are_refused_as_registration(world: World, ec_k
         world.backend(ec_key, jwks={"keys": [{"kty": "oct", "k": "AAAA"}]})
     with pytest.raises(ClientError, match="either jwks or jwks_uri"):
         world.backend(ec_key, jwks=None)
+
+
+@pytest.mark.parametrize("said", [["sign"], ["verify"], ["verify", "encrypt"]])
+def test_a_public_key_that_says_it_signs_is_one_for_signatures(world: World, ec_key: ECKey, said: list[str]) -> None:
+    client = world.backend(ec_key, jwks={"keys": [{**ec_key.as_dict(private=False), "key_ops": said}]})
+    assert world.backend_token(world.assertion(client, ec_key)).status_code == 200
+
+
+@pytest.mark.parametrize("said", [{"key_ops": ["encrypt"]}, {"key_ops": []}])
+def test_a_key_for_something_else_is_none(world: World, ec_key: ECKey, said: dict[str, Any]) -> None:
+    with pytest.raises(ClientError, match="no usable public key"):
+        world.backend(ec_key, jwks={"keys": [{**ec_key.as_dict(private=False), **said}]})
