@@ -25,7 +25,7 @@ class StandardError(logging.StreamHandler[TextIO]):
     """Writes to what standard error is at that moment.
 
     `logging.StreamHandler` keeps the stream that it found when it was made. A command that runs inside another program
-    (a test's runner, which lends it a stream and closes that afterwards) would leave a log behind that cannot be written.
+    (a test's runner, which lends it a stream and closes that afterwards) would leave a log that cannot be written.
     """
 
     def __init__(self) -> None:

@@ -136,8 +136,8 @@ class Settings(BaseSettings):
     auth_requests_per_minute: int = Field(
         1200,
         ge=0,
-        description="Requests a minute that one process takes for signing in, tokens and registrations from one network "
-        "address, and for tokens from one app with a secret or a key; 0: any number.",
+        description="Requests a minute that one process takes for signing in, tokens and registrations from one "
+        "network address, and for tokens from one app with a secret or a key; 0: any number.",
     )
     outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -62,6 +62,10 @@ class ClientAdministration:
     async def all(self) -> list[Client]:
         return await run_in_threadpool(self._clients.all)
 
+    async def page(self, after: str, limit: int) -> list[Client]:
+        """Some of them, behind the one that is named."""
+        return await run_in_threadpool(self._clients.page, after, limit)
+
     async def get(self, client_id: str) -> Client:
         """
         Raises:

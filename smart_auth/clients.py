@@ -76,6 +76,17 @@ class Clients:
     def all(self) -> list[Client]:
         return [object_of(Client, row, "client_id") for row in self._store.rows(CLIENTS).find().sort("created_at", 1)]
 
+    def page(self, after: str, limit: int) -> list[Client]:
+        """Some clients, in the order in which they were registered, behind the one that is named; all when none is."""
+        rows = self._store.rows(CLIENTS)
+        last = rows.find_one({"_id": after}, {"created_at": 1}) if after else None
+        behind: dict[str, Any] = {}
+        if last is not None:
+            moment = last["created_at"]
+            behind = {"$or": [{"created_at": {"$gt": moment}}, {"created_at": moment, "_id": {"$gt": after}}]}
+        found = rows.find(behind).sort([("created_at", 1), ("_id", 1)]).limit(limit)
+        return [object_of(Client, row, "client_id") for row in found]
+
     def add(self, client: Client, *, more: dict[str, Any] | None = None) -> tuple[Client, str]:
         """Register an app. An empty `client_id` gets one made.
 

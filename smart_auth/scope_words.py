@@ -23,8 +23,8 @@ OTHER_WORDS: Final = {
     scopes.LAUNCH_ENCOUNTER: ("Work with one visit", "The app learns which visit you choose for it."),
     scopes.ACCOUNTS: (
         "Manage accounts and apps in your name",
-        "The app can invite and lock people, administrators among them, change what they may do, and let other apps in, "
-        "as you can on the pages of the administration.",
+        "The app can invite and lock people, administrators among them, change what they may do, and let other apps "
+        "in, as you can on the pages of the administration.",
     ),
     scopes.OFFLINE: (
         "Keep its access when you are away",

@@ -62,9 +62,7 @@ async def reader_of(identity: Identity, relations: Relations, since: float, *, n
     return Reader(identity, values, selves, organizations, groups, entrusted)
 
 
-async def _entrusted_to(
-    identity: Identity, relations: Relations, values: Values, since: float
-) -> frozenset[str]:
+async def _entrusted_to(identity: Identity, relations: Relations, values: Values, since: float) -> frozenset[str]:
     """For whom somebody's account acts.
 
     Of the patient whom a RelatedPerson names, that resource alone decides: it may have ended. A RelatedPerson who is no

@@ -15,16 +15,15 @@ from smart_auth.accounts import HUMAN_ROLES, STATES, EmailTakenError
 from smart_auth.administration import Administration, FieldError, StateError
 from smart_auth.mail import SinkMail
 from smart_auth.model import Session
+from smart_auth.pages.administrators import ON_A_PAGE, AdministratorPages, page_of
 from smart_auth.pages.page import PageError, Pages
-from smart_auth.parts import REFUSED
 from smart_auth.store import Row
 from smart_auth.verification import ALLOWED, DecisionError, Verification, decision_of
 
 PAGE = "/auth/admin"
-ON_A_PAGE = 50
 
 
-class AdminPages:
+class AdminPages(AdministratorPages):
     """`/auth/admin`, `/auth/admin/account/…`, `/auth/admin/mail`."""
 
     def __init__(
@@ -34,7 +33,7 @@ class AdminPages:
         verification: Verification,
         sink: SinkMail | None,
     ) -> None:
-        self._pages = pages
+        super().__init__(pages, "account", "account administration refused")
         self._administration = administration
         self._verification = verification
         self._sink = sink
@@ -51,19 +50,6 @@ class AdminPages:
             routes.append(route(f"{PAGE}/mail", self.mail))
         return routes
 
-    async def _administrator(self, request: Request) -> Session:
-        session = await self._pages.signed_in(request)
-        if session.account.role != "administrator":
-            await self._pages.parts.note(
-                "account",
-                "account administration refused",
-                self._pages.visit(request),
-                outcome=REFUSED,
-                account_id=session.account.id,
-            )
-            raise PageError(403, "For administrators", "This page is for administrators only.")
-        return session
-
     async def show(self, request: Request) -> Response:
         return await self._list(request, await self._administrator(request))
 
@@ -79,11 +65,7 @@ class AdminPages:
         query = request.query_params
         filters = {name: query.get(name, "") for name in ("text", "role", "state")}
         rows = await self._administration.search(**filters, after=query.get("after", ""), limit=ON_A_PAGE + 1)
-        more = ""
-        if len(rows) > ON_A_PAGE:
-            rows = rows[:ON_A_PAGE]
-            given = "&".join(f"{name}={quote(value, safe='')}" for name, value in filters.items() if value)
-            more = f"{PAGE}?{given}&after={rows[-1]['_id']}"
+        rows, more = page_of(rows, PAGE, filters, lambda row: str(row["_id"]))
         return self._pages.show(
             request,
             "admin.html",

@@ -12,8 +12,8 @@ from starlette.routing import Route
 from smart_auth.client_administration import ROLES, ClientAdministration
 from smart_auth.clients import AUTH_METHODS, ClientError
 from smart_auth.model import Client, Session
+from smart_auth.pages.administrators import ON_A_PAGE, AdministratorPages, page_of
 from smart_auth.pages.page import PageError, Pages
-from smart_auth.parts import REFUSED
 from smart_auth.scope_words import words_of
 from smart_auth.scopes import words_in
 
@@ -36,11 +36,11 @@ DONE: Final = {
 }
 
 
-class AdminAppsPages:
+class AdminAppsPages(AdministratorPages):
     """`/auth/admin/apps`, `/auth/admin/app/…`."""
 
     def __init__(self, pages: Pages, administration: ClientAdministration) -> None:
-        self._pages = pages
+        super().__init__(pages, "client", "administration of apps refused")
         self._administration = administration
 
     def routes(self) -> list[Route]:
@@ -52,32 +52,22 @@ class AdminAppsPages:
             route(f"{ONE}/{{id}}", self.act, "POST"),
         ]
 
-    async def _administrator(self, request: Request) -> Session:
-        session = await self._pages.signed_in(request)
-        if session.account.role != "administrator":
-            await self._pages.parts.note(
-                "client",
-                "administration of apps refused",
-                self._pages.visit(request),
-                outcome=REFUSED,
-                account_id=session.account.id,
-            )
-            raise PageError(403, "For administrators", "This page is for administrators only.")
-        return session
-
     async def show(self, request: Request) -> Response:
         return await self._list(request, await self._administrator(request))
 
     async def _list(
         self, request: Request, session: Session, *, error: str = "", values: dict[str, str] | None = None
     ) -> Response:
+        found = await self._administration.page(request.query_params.get("after", ""), ON_A_PAGE + 1)
+        clients, more = page_of(found, PAGE, {}, lambda client: client.client_id)
         return self._pages.show(
             request,
             "admin_apps.html",
             session=session,
             status=400 if error else 200,
             error=error,
-            clients=await self._administration.all(),
+            clients=clients,
+            more=more,
             values=values or {"scope": USUAL_SCOPE},
             adding=values is not None,
             methods=[method for method in AUTH_METHODS if method != "private_key_jwt"],

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import secrets
-import threading
 import time
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,7 +16,6 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
-import uvicorn
 from cryptography.fernet import Fernet
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
@@ -31,18 +28,12 @@ from starlette.routing import Route
 from fhir_server.model.clock import new_id
 from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.bearer import TokenError
-from smart_auth.discovery import security_of
-from smart_auth.fetch import fetcher
 from smart_auth.model import Account, Client, Launch, LaunchContext, Session
-from smart_auth.operator_token import OperatorToken
-from smart_auth.ports import Happening
-from smart_auth.store import AuthStore
-from smart_auth.terms import Terms
 from smart_auth.vault import Vault
+from tests.smart_auth.serving import APP_SCOPE, Heard, Served
 
 T = TypeVar("T")
 
-OPERATOR = "operator-token-of-the-tests-000"
 REDIRECT = "https://app.example.org/callback?keep=this"
 
 
@@ -97,16 +88,6 @@ class LaunchTokens:
 
 
 @dataclass
-class Heard:
-    """Stands in for the audit trail."""
-
-    happenings: list[Happening] = field(default_factory=list)
-
-    async def happened(self, happening: Happening) -> None:
-        self.happenings.append(happening)
-
-
-@dataclass
 class KeySets:
     """Clients' key sets, as they publish them; `served` counts."""
 
@@ -122,60 +103,30 @@ class KeySets:
         return JSONResponse(body, status, headers)
 
 
-class World:
+class World(Served):
     """A running authorization server, and what a test does with it."""
 
     def __init__(self, uri: str, database: str, **terms: Any) -> None:
+        super().__init__(uri, database, **terms)
         self.accounts, self.launches, self.heard, self.keysets = Accounts(), LaunchTokens(), Heard(), KeySets()
-        self.store = AuthStore.connect(uri, database)
         self.vault_key = Fernet.generate_key().decode()
-        config = uvicorn.Config(Starlette(), host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-        self.server = uvicorn.Server(config)
-        self._socket = config.bind_socket()
-        self.root = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self.issuer = f"{self.root}/fhir"
-        self.terms = Terms(self.issuer, **terms)
         self.auth = self.worker()
-        config.app = Starlette(
-            routes=[
-                *self.auth.routes,
-                Route("/fhir/metadata", self._metadata),
-                Route("/fhir/Patient/{id}", self._patient),
-                Route("/keys/{name}", self.keysets.serve),
-            ]
+        self.start(
+            Starlette(
+                routes=[
+                    *self.auth.routes,
+                    Route("/fhir/metadata", self.metadata),
+                    Route("/fhir/Patient/{id}", self._patient),
+                    Route("/keys/{name}", self.keysets.serve),
+                ]
+            )
         )
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.http = httpx.Client(base_url=self.root, timeout=30)
 
     def worker(self) -> AuthorizationServer:
         """Another worker of the same server; the first one serves."""
-        server = AuthorizationServer(
-            self.terms,
-            self.store,
-            Vault((self.vault_key,)),
-            self.accounts,
-            launches=self.launches,
-            trail=self.heard,
-            operator=OperatorToken(OPERATOR),
-            fetch=fetcher(loopback=True),
-        )
+        server = self.authorization(Vault((self.vault_key,)), self.accounts, self.launches, self.heard)
         server.open()
         return server
-
-    async def _metadata(self, _: Request) -> Response:
-        """The part of a CapabilityStatement in which clients look for the endpoints."""
-        rest = {"mode": "server", "security": security_of(self.terms)}
-        statement = {
-            "resourceType": "CapabilityStatement",
-            "status": "active",
-            "date": "2026-11-01",
-            "kind": "instance",
-        }
-        return JSONResponse({**statement, "fhirVersion": "4.0.1", "format": ["json"], "rest": [rest]})
 
     async def _patient(self, request: Request) -> Response:
         """A FHIR read, as a stand-in: it tells who reads."""
@@ -186,22 +137,6 @@ class World:
         body = {"resourceType": "Patient", "id": request.path_params["id"], "language": who.role}
         return JSONResponse(body, headers={"Access-Control-Allow-Origin": "*"})
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(self.server.serve([self._socket]))
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine where the server runs, as its pages do."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
-
-    def close(self) -> None:
-        self.http.close()
-        self.server.should_exit = True
-        self._thread.join()
-        self.loop.close()
-        self.store.client.drop_database(self.store.rows("clients").database.name)
-        self.store.close()
-
     # What a test registers and does.
 
     def client(self, **given: Any) -> tuple[Client, str]:
@@ -211,8 +146,7 @@ class World:
             "name": "Test app",
             "auth_method": "none",
             "redirect_uris": (REDIRECT,),
-            "scope": "openid fhirUser profile launch launch/patient launch/encounter offline_access online_access "
-            "patient/*.cruds user/*.cruds",
+            "scope": APP_SCOPE,
             **given,
         }
         return self.auth.clients.add(Client(**values))
@@ -293,22 +227,6 @@ class World:
         assert answer.status_code == 200, answer.text
         return answer.json(), session
 
-    def asking(self, client: Client, scope: str, **more: str) -> tuple[str, dict[str, str]]:
-        """A verifier, and the parameters of a good authorization request."""
-        verifier = secrets.token_urlsafe(48)
-        params = {
-            "response_type": "code",
-            "client_id": client.client_id,
-            "redirect_uri": client.redirect_uris[0],
-            "scope": scope,
-            "state": "the state",
-            "aud": self.issuer,
-            "code_challenge": challenge_of(verifier),
-            "code_challenge_method": "S256",
-            **more,
-        }
-        return verifier, {name: value for name, value in params.items() if value is not None}
-
     def redeem(self, client: Client, code: str, verifier: str, **more: str) -> httpx.Response:
         """Redeem a code as a public client does."""
         form = {
@@ -365,10 +283,6 @@ class Back:
     location: str
     params: dict[str, str]
     visited: list[str]
-
-
-def challenge_of(verifier: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
 def payload_of(token: str) -> dict[str, Any]:

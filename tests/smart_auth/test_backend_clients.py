@@ -222,9 +222,7 @@ def test_smart_fetch_registers_its_key_gets_a_token_and_fetches_the_records_of_s
 def test_smart_fetch_with_the_key_of_another_gets_nothing(process: Process, foreign: Path, tmp_path: Path) -> None:
     own, other = (ECKey.generate_key("P-384", {"kid": "k", "alg": "ES384"}, private=True) for _ in range(2))
     client_id = process.register(own, tmp_path)
-    (tmp_path / "private.jwks").write_text(
-        json.dumps({"keys": [{**other.as_dict(private=True), "key_ops": ["sign"]}]})
-    )
+    (tmp_path / "private.jwks").write_text(json.dumps({"keys": [{**other.as_dict(private=True), "key_ops": ["sign"]}]}))
     at = ("--fhir-url", process.base, "--smart-client-id", client_id, "--smart-key", "private.jwks")
     with pytest.raises(AssertionError, match="signature of the assertion cannot be verified"):
         run(foreign / "smart-fetch", "single", *at, "Patient/kim", folder=tmp_path)

@@ -23,8 +23,8 @@ from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.bearer import OPERATOR, TokenError
 from smart_auth.keys import LONGEST_TOKEN_S
 from smart_auth.store import AuthStore
-from tests.smart_auth.conftest import OPERATOR as OPERATOR_TOKEN
 from tests.smart_auth.conftest import World, header_of, payload_of
+from tests.smart_auth.serving import OPERATOR as OPERATOR_TOKEN
 
 CLAIMS = Claims("account-1", "client-1", "openid patient/*.rs", "patient", "grant-1", patient="Patient/1")
 

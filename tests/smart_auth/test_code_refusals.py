@@ -12,7 +12,8 @@ from pymongo.errors import AutoReconnect
 
 from smart_auth.flow import FlowError
 from smart_auth.model import Client, LaunchContext, Session
-from tests.smart_auth.conftest import REDIRECT, World, challenge_of
+from tests.smart_auth.conftest import REDIRECT, World
+from tests.smart_auth.serving import challenge_of
 
 SCOPE = "openid launch/patient offline_access patient/*.rs"
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from smart_auth.model import Client
-from tests.smart_auth.conftest import OPERATOR, World, payload_of
+from tests.smart_auth.conftest import World, payload_of
+from tests.smart_auth.serving import OPERATOR
 
 SCOPE = "openid fhirUser launch/patient launch/encounter offline_access patient/*.rs"
 INACTIVE = {"active": False}

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from smart_auth.clients import ClientError, fault_of_redirect_uri
-from tests.smart_auth.conftest import OPERATOR, REDIRECT, World
+from tests.smart_auth.conftest import REDIRECT, World
+from tests.smart_auth.serving import OPERATOR
 
 APP = {
     "client_name": "My app",

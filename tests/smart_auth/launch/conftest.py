@@ -7,18 +7,12 @@ address at which its user arrives.
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import re
-import secrets
 import shutil
-import socket
 import subprocess
-import threading
-import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,7 +21,6 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import httpx
 import pytest
-import uvicorn
 from argon2 import PasswordHasher
 from cryptography.fernet import Fernet
 from starlette.applications import Starlette
@@ -43,18 +36,14 @@ from smart_auth.accounts import account_of
 from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.bearer import TokenError
 from smart_auth.brands import Brand
-from smart_auth.discovery import security_of
-from smart_auth.fetch import fetcher
 from smart_auth.granted_apps import GrantedApps
 from smart_auth.launch_side import LaunchSide, configuration_of
 from smart_auth.launches import LaunchTokens
 from smart_auth.model import Account, Client
-from smart_auth.operator_token import OperatorToken
 from smart_auth.passwords import Passwords
-from smart_auth.ports import EncounterCard, Happening, PatientCard
-from smart_auth.store import AuthStore
-from smart_auth.terms import Terms
+from smart_auth.ports import EncounterCard, PatientCard
 from smart_auth.vault import Vault
+from tests.smart_auth.serving import APP_SCOPE, Heard, Served
 
 T = TypeVar("T")
 
@@ -64,7 +53,6 @@ CHROMIUM = next(
 NPM = shutil.which("npm") or ""
 
 PASSWORD = "tangerine gravel kazoo"
-OPERATOR = "operator-token-of-the-tests-000"
 APP = "https://app.example.org"
 CALLBACK = f"{APP}/callback"
 VISIBLE = {"Practitioner/1": ("Patient/3", "Patient/4"), "Patient/3": ("Patient/3",), "RelatedPerson/5": ("Patient/3",)}
@@ -84,10 +72,6 @@ ENCOUNTERS = {
     ),
     "Patient/4": (EncounterCard("Encounter/41", "Follow-up", "2026-11-20T14:00:00Z", "in-progress"),),
 }
-
-
-def challenge_of(verifier: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
 class StandInRecords:
@@ -131,19 +115,6 @@ class StandInRecords:
     async def encounter(self, identity: Identity, patient: str, reference: str) -> EncounterCard | None:
         there = await self.encounters(identity, patient, 100)
         return next((card for card in there if card.reference == reference), None)
-
-
-@dataclass
-class Heard:
-    """Stands in for the audit trail."""
-
-    happenings: list[Happening] = field(default_factory=list)
-
-    async def happened(self, happening: Happening) -> None:
-        self.happenings.append(happening)
-
-    def kinds(self) -> list[str]:
-        return [happening.kind for happening in self.happenings]
 
 
 class _Forms(HTMLParser):
@@ -245,16 +216,12 @@ class Browser:
         return str(_Forms(self.page.text).forms[0]["fields"]["csrf"])
 
 
-class Site:
+class Site(Served):
     """The server and everything around it."""
 
     def __init__(self, uri: str, database: str, **terms: Any) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
         # Browsers bind cookies and secure contexts to names.
-        self.root = f"http://localhost:{self.listener.getsockname()[1]}"
-        self.issuer = f"{self.root}/fhir"
-        self.terms = Terms(self.issuer, **terms)
-        self.store = AuthStore.connect(uri, database)
+        super().__init__(uri, database, host="localhost", **terms)
         self.records, self.trail, self.apps = StandInRecords(), Heard(), GrantedApps()
         self.brand = Brand(name="Good Health", website="https://www.goodhealth.example.org/home")
         self._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -272,31 +239,15 @@ class Site:
         self.apps.server = self.auth
         self.launch = self.launches(vault)
         self.auth.open()
-        self.loop = asyncio.new_event_loop()
         self.app_pages: dict[str, str] = {}
-        self.static: list[Mount] = []
-        self._server = uvicorn.Server(uvicorn.Config(self._app(), log_level="warning", lifespan="off"))
-        self._thread = threading.Thread(target=self._serve, name="launch-server", daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
+        self._browsers: list[Browser] = []
+        self.start(self._app())
         self.run(self.side.open())
         self.run(self.launch.open())
-        self.http = httpx.Client(base_url=self.root, timeout=30)
-        self._browsers: list[Browser] = []
 
     def server(self, vault: Vault) -> AuthorizationServer:
-        return AuthorizationServer(
-            self.terms,
-            self.store,
-            vault,
-            self.side.sessions,
-            launches=self.tokens,
-            trail=self.trail,
-            operator=OperatorToken(OPERATOR),
-            fetch=fetcher(loopback=True),
-            more_configuration=configuration_of(self.brand, self.terms),
-        )
+        more = configuration_of(self.brand, self.terms)
+        return self.authorization(vault, self.side.sessions, self.tokens, self.trail, more)
 
     def launches(self, vault: Vault) -> LaunchSide:
         return LaunchSide(self.store, vault, self.auth, self.side, self.tokens, self.records, self.trail, self.brand)
@@ -307,7 +258,7 @@ class Site:
                 *self.launch.routes(),
                 *self.auth.routes,
                 *self.side.routes(),
-                Route("/fhir/metadata", self._metadata),
+                Route("/fhir/metadata", self.metadata),
                 Route("/fhir/Patient/{id}", self._patient),
                 Route("/app/{name}", self._app_page),
                 Mount("/static", StaticFiles(directory="/", check_dir=False), name="static"),
@@ -322,17 +273,6 @@ class Site:
             return self.auth.bearer.identify(request.headers.get("authorization"))
         except TokenError:
             return None
-
-    async def _metadata(self, _: Request) -> Response:
-        rest = {"mode": "server", "security": security_of(self.terms)}
-        statement = {
-            "resourceType": "CapabilityStatement",
-            "status": "active",
-            "date": "2026-11-01",
-            "kind": "instance",
-        }
-        body = {**statement, "fhirVersion": "4.0.1", "format": ["json"], "rest": [rest]}
-        return JSONResponse(body, headers={"Access-Control-Allow-Origin": "*"})
 
     async def _patient(self, request: Request) -> Response:
         """A FHIR read, as a stand-in: of the patient in context alone."""
@@ -353,25 +293,11 @@ class Site:
     async def _app_page(self, request: Request) -> Response:
         return Response(self.app_pages[request.path_params["name"]], media_type="text/html")
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(self._server.serve([self.listener]))
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine where the server runs."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
-
     def close(self) -> None:
         self.run(self.side.close())
         for browser in self._browsers:
             browser.http.close()
-        self.http.close()
-        self._server.should_exit = True
-        self._thread.join()
-        self.loop.close()
-        self.listener.close()
-        self.store.client.drop_database(self.store.rows("clients").database.name)
-        self.store.close()
+        super().close()
 
     # What a test makes.
 
@@ -401,26 +327,10 @@ class Site:
             "name": "Growth Chart",
             "auth_method": "none",
             "redirect_uris": (CALLBACK,),
-            "scope": "openid fhirUser profile launch launch/patient launch/encounter offline_access online_access "
-            "patient/*.cruds user/*.cruds",
+            "scope": APP_SCOPE,
             **given,
         }
         return self.auth.clients.add(Client(**values))[0]
-
-    def asking(self, client: Client, scope: str, **more: str) -> tuple[str, dict[str, str]]:
-        """A verifier, and the parameters of a good authorization request."""
-        verifier = secrets.token_urlsafe(48)
-        return verifier, {
-            "response_type": "code",
-            "client_id": client.client_id,
-            "redirect_uri": client.redirect_uris[0],
-            "scope": scope,
-            "state": "the state",
-            "aud": self.issuer,
-            "code_challenge": challenge_of(verifier),
-            "code_challenge_method": "S256",
-            **more,
-        }
 
     def redeem(self, client: Client, browser: Browser, verifier: str) -> dict[str, Any]:
         """What the app gets for the code with which the browser came back."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -180,3 +182,23 @@ def test_an_app_is_changed_on_its_page_and_a_grant_ended(launch_site: Any, admin
     data = {"csrf": csrf, "action": "revoke", "grant": grant.id}
     assert administrator.http.post(f"{launch_site.root}{page}", data=data).status_code == 303
     assert launch_site.auth.authorizations.of(client_id=app.client_id) == []
+
+
+def test_apps_are_listed_page_by_page_in_the_order_in_which_they_were_registered(
+    launch_site: Any, administrator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("admin_apps", "administrators"):
+        monkeypatch.setattr(f"smart_auth.pages.{module}.ON_A_PAGE", 2)
+    made = [launch_site.client(name=f"Numbered app {number}").client_id for number in range(5)]
+    expected = [client.client_id for client in launch_site.auth.clients.all()]
+    assert [one for one in expected if one in made] == made
+    seen: list[str] = []
+    address = "/auth/admin/apps"
+    while address:
+        administrator.go(address)
+        page = re.findall(r'href="/auth/admin/app/([^"]+)"', administrator.page.text)
+        assert 1 <= len(page) <= 2
+        seen += page
+        found = re.search(r'href="(/auth/admin/apps\?[^"]+)"', administrator.page.text)
+        address = unescape(found[1]) if found else ""
+    assert seen == expected

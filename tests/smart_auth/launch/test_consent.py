@@ -271,7 +271,7 @@ def test_an_app_that_is_not_registered_for_it_does_not_get_it(launch_site: Any) 
 
 
 def test_to_manage_accounts_is_asked_for_each_time(launch_site: Any) -> None:
-    app, browser, verifier = managing(
+    app, browser, _ = managing(
         launch_site, "administrator", "openid accounts", auth_method="client_secret_basic", redirect_uris=(CALLBACK,)
     )
     browser.send("/auth/consent", action="allow", remember="yes", **{"give accounts": "accounts"})

@@ -24,7 +24,8 @@ from fhir_server.app import create_app
 from fhir_server.settings import Settings
 from smart_auth.accounts import Accounts
 from smart_auth.store import AuthStore
-from tests.smart_auth.launch.conftest import PASSWORD, Browser, challenge_of
+from tests.smart_auth.launch.conftest import PASSWORD, Browser
+from tests.smart_auth.serving import challenge_of
 
 pytestmark = [
     pytest.mark.slow,
