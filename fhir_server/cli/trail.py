@@ -77,7 +77,7 @@ def event_of(happening: Happening, name: str) -> Event:
     patient = happening.patient.removeprefix("Patient/")
     return happened(
         happening.kind,
-        outcome=happening.outcome,  # type: ignore[arg-type]  # one of the four
+        outcome=happening.outcome,
         who=Who(client_id=PROGRAM, name=name),
         patients=(patient,) if patient else (),
         targets=(happening.fhir_user,) if happening.fhir_user else (),

@@ -9,6 +9,8 @@ from fhir_server.model.access import Identity
 from fhir_server.policies.relations import NOTHING, Relations, Values
 from fhir_server.policies.walls import tag_of
 
+RELATED = "RelatedPerson/"
+
 #: How many organizations stand above each other.
 MOST_ABOVE = 8
 
@@ -48,7 +50,9 @@ async def reader_of(identity: Identity, relations: Relations, since: float, *, n
     selves = NOTHING
     if user is not None:
         selves = await _selves_of(user, relations, since)
-        values |= {"user": (user,), "user-id": (_id_of(user),), "selves": tuple(sorted(selves))}
+        values |= {"user": (user,), "selves": tuple(sorted(selves))}
+        if user.startswith(RELATED):  # a Patient may have the same id as somebody else's RelatedPerson
+            values["user-id"] = (_id_of(user),)
     entrusted = await _entrusted_to(identity, relations, values, since)
     if entrusted:
         values["entrusted"] = tuple(sorted(entrusted))
@@ -71,7 +75,7 @@ async def _entrusted_to(identity: Identity, relations: Relations, values: Values
     user = identity.fhir_user
     if not identity.patients or user is None:
         return NOTHING
-    if not user.startswith("RelatedPerson/"):
+    if not user.startswith(RELATED):
         return frozenset(identity.patients)
     named = await relations.of("ever-related", values, since)
     return frozenset(identity.patients) - named if named else NOTHING

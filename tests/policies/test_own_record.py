@@ -349,3 +349,12 @@ def test_a_patient_who_acts_for_others_is_a_proxy_for_them(children: Ward) -> No
         assert_refused(ann.put("Patient/bob", json={**bob, "active": False}), "Patient.active")
     with children.as_("patient", "Patient/ann") as ann:
         assert seen(ann, "Patient") == {"ann"}
+
+
+def test_a_proxy_who_is_known_here_as_a_patient_acts_for_whom_the_account_says(children: Ward) -> None:
+    # Somebody else's RelatedPerson has the id of that Patient by chance.
+    children.put(
+        {"resourceType": "RelatedPerson", "id": "bob", "active": True, "patient": {"reference": "Patient/dora"}}
+    )
+    with children.as_("proxy", "Patient/bob", patients=("Patient/cleo",)) as bob:
+        assert seen(bob, "Patient") == {"cleo"}

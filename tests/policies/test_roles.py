@@ -398,7 +398,7 @@ def test_the_operators_own_token_opens_everything_and_an_app_of_the_operator_has
 def test_who_is_not_the_resource_that_the_role_needs_sees_nothing_at_all(
     world: World, ours: dict[str, str], role: Any, user: str | None
 ) -> None:
-    if role == "patient" and user == "Patient":
+    if role in ("patient", "proxy") and user == "Patient":
         user = "Person/1"
     policy = world.policy(somebody(role, user, ours["org"]))
     for resource_type in ("Patient", "Observation", "Practitioner", "ValueSet", "Task"):

@@ -230,6 +230,42 @@ def test_an_ehr_launch_carries_patient_and_encounter_into_the_token(whole: Whole
     assert (answer["patient"], answer["encounter"], answer["intent"]) == ("ida", "visit-ida", "order")
 
 
+def test_a_mother_of_two_chooses_one_of_them_and_her_app_reaches_that_one(whole: Whole, browser: Browser) -> None:
+    for name in ("ida", "jonas"):  # only the first one's RelatedPerson is hers; her account names both
+        relative = {"resourceType": "RelatedPerson", "id": f"mother-{name}", "active": True}
+        relative["patient"] = {"reference": f"Patient/{name}"}
+        answer = whole.http.put(f"/fhir/RelatedPerson/mother-{name}", json=relative, headers=whole.operator)
+        assert answer.status_code == 201, answer.text
+    email = "mother@example.org"
+    Accounts(whole.store).add(
+        email=email,
+        name="Mona Berg",
+        role="proxy",
+        state="active",
+        fhir_user="RelatedPerson/mother-ida",
+        patients=("Patient/ida", "Patient/jonas"),
+        password=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD),
+    )
+    client_id = whole.client()
+    verifier, params = asking(whole, client_id, "launch/patient patient/Patient.rs patient/Observation.rs")
+    browser.go("/auth/authorize", params=params)
+    browser.send("/auth/sign-in", email=email, password=PASSWORD)
+    assert browser.path == "/auth/choose-patient"
+    assert "Ida Berg" in browser.text
+    assert "Jonas Berg" in browser.text
+    browser.send("/auth/choose-patient", patient="Patient/jonas")
+    browser.send("/auth/consent", action="allow")
+    answer = redeemed(whole, client_id, browser, verifier)
+    assert answer["patient"] == "jonas"
+    token = {"Authorization": f"Bearer {answer['access_token']}"}
+
+    def status(path: str) -> int:
+        return whole.http.get(f"/fhir/{path}", headers=token).status_code
+
+    assert (status("Patient/jonas"), status("Patient/ida")) == (200, 404)
+    assert (status("Observation/jonas-laboratory"), status("Observation/ida-laboratory")) == (200, 404)
+
+
 def test_app_state_and_the_brand_are_where_discovery_says(whole: Whole, browser: Browser) -> None:
     found = whole.http.get("/fhir/.well-known/smart-configuration").json()
     assert whole.http.get(found["user_access_brand_bundle"]).json()["entry"][0]["resource"]["name"] == "Good Health"
