@@ -68,6 +68,7 @@ SHARED_MONGO = pytest.StashKey[_SharedMongo]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SHARED_MONGO] = _SharedMongo()
+    config.pluginmanager.register(SERVERS, "healthsphere-servers")
     os.environ["COLUMNS"] = "200"  # rich reads it once; a narrow terminal would fold what tests look for
     for name in [name for name in os.environ if name.startswith("HEALTHSPHERE_") and name != "HEALTHSPHERE_TEST_DATA"]:
         del os.environ[name]  # the settings of the person who runs the tests are none of the tests' business
@@ -165,7 +166,7 @@ class InProcessServer:
         return self.run(send_all())
 
     def close(self) -> None:
-        """Stop it; the fixture that made it does so at the end of the run, if nobody has before."""
+        """Stop it; the fixture that made it does so in the end, if nobody has before."""
         if self._loop.is_closed():
             return
         self.client.close()
@@ -200,13 +201,48 @@ async def _lifespan(app: Any) -> AsyncIterator[None]:
     await task
 
 
+class _Servers:
+    """Servers that run in this process, by how long they are wanted.
+
+    A server holds some megabytes, and threads of its database's driver: those of a module end with it. One that a
+    fixture of the session makes while it is set up lasts as long as that.
+    """
+
+    def __init__(self) -> None:
+        self.of_run, self.of_module = ExitStack(), ExitStack()
+        self.being_set_up: list[str] = []
+
+    @property
+    def fitting(self) -> ExitStack:
+        return self.of_run if {"session", "package"} & set(self.being_set_up) else self.of_module
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+        """Know for whom a server is made. Of fixtures of the session, pytest tells no conftest: this is a plugin."""
+        self.being_set_up.append(fixturedef.scope)
+        try:
+            return (yield)
+        finally:
+            self.being_set_up.pop()
+
+
+SERVERS = _Servers()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _servers_end_with_their_module() -> Iterator[None]:
+    yield
+    SERVERS.of_module.close()
+
+
 @pytest.fixture(scope="session")
 def make_server(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., InProcessServer]]:
-    """Makes applications with settings of your choice, each with a database of its own, gone at the end of the run.
+    """Makes applications with settings of your choice, each with a database of its own.
 
-    `parts` replace parts of the server: see `create_app`.
+    They are gone at the end of the module; those of a fixture of the session at the end of the run. `parts` replace
+    parts of the server: see `create_app`.
     """
-    with ExitStack() as stack:
+    with SERVERS.of_run, SERVERS.of_module:
 
         def make(parts: dict[str, Any] | None = None, **given: Any) -> InProcessServer:
             name = f"hs_test_{uuid.uuid4().hex[:12]}"
@@ -221,6 +257,7 @@ def make_server(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> I
                     **given,
                 }
             )
+            stack = SERVERS.fitting
             stack.callback(_drop, mongodb_uri, settings.mongodb_database)
             server = InProcessServer(settings, **(parts or {}))
             stack.callback(server.close)
