@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from tests.conftest import SERVERS
 
 
 def test_relative_addresses_start_at_the_fhir_base_and_absolute_ones_do_not(client: httpx.Client) -> None:
@@ -28,3 +31,18 @@ def test_each_made_server_has_a_database_of_its_own(make_server: Callable[..., A
 
 def test_the_test_data_is_unpacked(test_data: Path) -> None:
     assert len(list((test_data / "synthea-blaze").glob("*.json"))) == 122
+
+
+@pytest.fixture(scope="session")
+def lasting(make_server: Callable[..., Any]) -> Any:
+    return make_server()
+
+
+def test_a_server_ends_with_its_module_unless_the_session_wants_it(
+    lasting: Any, make_server: Callable[..., Any]
+) -> None:
+    own = make_server()
+    SERVERS.of_module.close()  # as at the end of a module
+    assert own.client.is_closed
+    assert not lasting.client.is_closed
+    assert lasting.client.get("Patient/none").status_code == 404
