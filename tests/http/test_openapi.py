@@ -247,17 +247,17 @@ def test_a_search_parameter_of_ones_own_is_in_it_once_it_is_in_force(make_server
     assert {"$ref": f"#/components/parameters/{key}"} in after.json()["paths"]["/Patient"]["get"]["parameters"]
 
 
+@pytest.fixture(scope="module")
+def closed(make_server: Any) -> Any:
+    """A server with access control."""
+    return make_server(auth="on")
+
+
 @pytest.mark.parametrize("path", ["openapi.json", "docs", "docs/page.js", "docs/page.css", ""])
-def test_descriptions_are_open_to_everybody_and_tell_that_the_rest_is_not(make_server: Any, path: str) -> None:
-    server = closed(make_server)
-    answer = httpx.Client(transport=server.client._transport).get(f"{root_of(server)}/{path}")
+def test_descriptions_are_open_to_everybody_and_tell_that_the_rest_is_not(closed: Any, path: str) -> None:
+    answer = httpx.Client(transport=closed.client._transport).get(f"{root_of(closed)}/{path}")
     assert answer.status_code == 200
     if path == "openapi.json":
         assert answer.json()["security"] == [{"token": []}]
         assert answer.json()["paths"]["/metadata"]["get"]["security"] == []
-    assert server.client.get("Patient").status_code == 401
-
-
-@cache
-def closed(make_server: Any) -> Any:
-    return make_server(auth="on")
+    assert closed.client.get("Patient").status_code == 401
