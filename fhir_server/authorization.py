@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,6 +54,7 @@ def authorization_server_of(
     fetch: Fetch | None = None,
     more_configuration: dict[str, Any] | None = None,
     client_wait_s: ClientWait = lambda _: 0,
+    purposes: Mapping[str, str] | None = None,
 ) -> AuthorizationServer:
     """The authorization server of a worker; `open` it before it serves.
 
@@ -67,6 +69,7 @@ def authorization_server_of(
         fetch: fetches clients' key sets; when there is none, the one that the settings describe
         more_configuration: members that other parts add to `smart-configuration`
         client_wait_s: counts requests of clients that have proved who they are
+        purposes: by role, the purpose of use of a token that names none
     """
     return AuthorizationServer(
         terms_of(settings),
@@ -80,4 +83,5 @@ def authorization_server_of(
         fetch=fetch or fetcher(outbound_of(settings)),
         more_configuration=more_configuration,
         client_wait_s=client_wait_s,
+        purposes=purposes,
     )

@@ -78,12 +78,13 @@ class Entry:
             return (await server.repository.commit(change)).version.id
 
         self.break_glass = BreakGlass(store, create, GlassTrail(trail), most_minutes=settings.break_glass_minutes)
+        table = load_roles(known, settings.roles_file if settings.roles_file != Path() else None)
         self._policies = Policies(
             store,
             server.searcher,
             known,
             terminology(),
-            load_roles(known, settings.roles_file if settings.roles_file != Path() else None),
+            table,
             self.break_glass,
             base_url=settings.base_url,
             base_permits=settings.consent_default == "permit",
@@ -116,6 +117,7 @@ class Entry:
             operator=self._operator,
             more_configuration=configuration_of(brand, terms_of(settings)),
             client_wait_s=Rate(settings.auth_requests_per_minute).wait_s,
+            purposes=table.purposes,
         )
         apps.server = self.authorization
         self.launches = LaunchSide(self._rows, vault, self.authorization, self.accounts, tokens, records, trail, brand)

@@ -6,12 +6,13 @@ Spec: RFC 9068
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from joserfc import jwt
 
-from fhir_server.model.access import TREATMENT, Identity, Role
+from fhir_server.model.access import Identity, Role
 from fhir_server.model.clock import new_id
 from smart_auth.keys import LONGEST_TOKEN_S, Keys
 from smart_auth.scopes import scopes_of
@@ -95,8 +96,8 @@ def made_ms_of(token_id: str) -> int:
     return int(token_id[:8] + token_id[9:13], 16)
 
 
-def identity_of(claims: dict[str, Any]) -> Identity:
-    """Who a token with these claims identifies."""
+def identity_of(claims: dict[str, Any], purposes: Mapping[str, str]) -> Identity:
+    """Who a token with these claims identifies; `purposes` says for what each role asks where the token does not."""
     return Identity(
         subject=claims["sub"],
         client_id=claims["client_id"],
@@ -108,7 +109,7 @@ def identity_of(claims: dict[str, Any]) -> Identity:
         patient=claims.get("patient"),
         encounter=claims.get("encounter"),
         patients=tuple(claims.get("acts_for", ())),
-        purpose=claims.get("purpose", TREATMENT),
+        purpose=claims.get("purpose") or purposes.get(claims["role"], ""),
         reason=claims.get("reason", ""),
         token_id=claims["jti"],
         grant_id=claims["sid"],

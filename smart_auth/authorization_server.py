@@ -9,7 +9,7 @@ Spec: RFC 6749, https://hl7.org/fhir/smart-app-launch/STU2.2/
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -104,6 +104,7 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         more_configuration: dict[str, Any] | None = None,
         client_wait_s: ClientWait = lambda _: 0,
+        purposes: Mapping[str, str] | None = None,
     ) -> None:
         self.terms = terms
         self.store = store
@@ -113,7 +114,7 @@ class AuthorizationServer:
         self.authorizations = Authorizations(store, self.revocations)
         self.clients = Clients(store, self.authorizations)
         self.access_tokens = AccessTokens(self.keys, terms.issuer)
-        self.bearer = Bearer(self.keys, self.revocations, terms.issuer, operator)
+        self.bearer = Bearer(self.keys, self.revocations, terms.issuer, operator, purposes)
         self._assertions = PrivateKeyJwt(
             store, ClientKeys(fetch or fetcher()), (terms.at(discovery.TOKEN), terms.issuer)
         )

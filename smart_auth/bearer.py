@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Literal
@@ -42,7 +43,8 @@ REMEMBERED: Final = 10_000
 #: The longest token that is looked at; ours are far shorter.
 LONGEST: Final = 16_384
 
-OPERATOR: Final = Identity("operator", "operator", "operator", scope="system/*.cruds")
+#: Who runs the server, which is administration of a system, whatever they look at.
+OPERATOR: Final = Identity("operator", "operator", "operator", scope="system/*.cruds", purpose="HSYSADMIN")
 
 
 class TokenError(UnauthorizedError):
@@ -78,12 +80,22 @@ class Bearer:
     """Tells who sends a request."""
 
     def __init__(
-        self, keys: Keys, revocations: Revocations, issuer: str, operator: OperatorToken | None = None
+        self,
+        keys: Keys,
+        revocations: Revocations,
+        issuer: str,
+        operator: OperatorToken | None = None,
+        purposes: Mapping[str, str] | None = None,
     ) -> None:
+        """
+        Args:
+            purposes: by role, the purpose of use of a token that names none
+        """
         self._keys = keys
         self._revocations = revocations
         self._issuer = issuer
         self._operator = operator
+        self._purposes = purposes or {}
         self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()
 
     def identify(self, authorization: str | None) -> Identity:
@@ -132,7 +144,8 @@ class Bearer:
     def _verified(self, text: str) -> _Verified:
         claims, until_s = self._decoded(text)
         try:
-            return _Verified(identity_of(claims), min(float(claims["exp"]), until_s), made_ms_of(claims["jti"]))
+            identity = identity_of(claims, self._purposes)
+            return _Verified(identity, min(float(claims["exp"]), until_s), made_ms_of(claims["jti"]))
         except (KeyError, ValueError, TypeError):
             raise TokenError("malformed") from None
 

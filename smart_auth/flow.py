@@ -169,7 +169,7 @@ class Flow:
         )
 
     async def purpose(self, id: str, session: Session, purpose: str, reason: str) -> None:
-        """Why the user wants access (`BTG` breaks the glass), in a code and in their own words."""
+        """Why the user wants access, in a code and in their own words; else what is usual in their role."""
         await self._set(id, session, {"purpose": purpose, "reason": reason[:500]})
 
     async def deny(self, id: str, session: Session) -> str:

@@ -188,7 +188,7 @@ class AuthorizationRequest:
     granted_scope: str | None = None
     lasts_s: int | None = None
     remember: bool = False
-    purpose: str = "TREAT"
+    purpose: str = ""
     reason: str = ""
 
 
@@ -217,7 +217,7 @@ class Authorization:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
-    purpose: str = "TREAT"
+    purpose: str = ""
     reason: str = ""
     auth_time: datetime | None = None
     nonce: str = ""

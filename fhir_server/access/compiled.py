@@ -20,7 +20,7 @@ from fhir_server.search.chains import LIST, looks_elsewhere
 from fhir_server.search.compartment import FOCAL
 from fhir_server.search.compile import all_of, condition_of
 from fhir_server.search.filter.build import FILTER
-from fhir_server.search.lineage import FIELD, PROVENANCE
+from fhir_server.search.lineage import FIELD, FIELD_ANY, PROVENANCE, UNKNOWN
 from fhir_server.search.parameters import table_of
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Comparison, Predicate, ReferenceValue, Search
@@ -90,7 +90,7 @@ class Compiler:
             if not grant.covers(resource_type, verb):
                 continue
             try:
-                condition = await self._of_grant(grant, resource_type, verb)
+                condition = await self._of_grant(grant, resource_type, verb, wide=True)
             except FhirError as error:
                 log.error("denial taken as wide as its type", resource_type=resource_type, reason=str(error))
                 return ANYTHING
@@ -100,14 +100,15 @@ class Compiler:
                 found.append(condition)
         return either(found) if found else NOTHING
 
-    async def _of_grant(self, grant: Grant, resource_type: str, verb: Verb) -> Filter:
+    async def _of_grant(self, grant: Grant, resource_type: str, verb: Verb, *, wide: bool = False) -> Filter:
+        """What a grant covers; `wide` where it denies: then all that is in part about somebody is theirs."""
         if not grant.limited:
             return ANYTHING
         conditions: list[Filter] = []
         if grant.ids is not None:
             conditions.append(any_of("_id", sorted(grant.ids)) if grant.ids else NOTHING)
         if grant.compartments is not None:
-            conditions.append(self._of_compartments(grant.compartments, resource_type))
+            conditions.append(self._of_compartments(grant.compartments, resource_type, wide=wide))
         if any(condition is NOTHING for condition in conditions):
             return NOTHING
         if grant.criteria:
@@ -121,7 +122,7 @@ class Compiler:
                 conditions.append({"$nor": [excepted]})
         return all_of(conditions) if conditions else ANYTHING
 
-    def _of_compartments(self, references: frozenset[str], resource_type: str) -> Filter:
+    def _of_compartments(self, references: frozenset[str], resource_type: str, *, wide: bool) -> Filter:
         """In the compartment of one of some resources, which may be many: one list for each way into it."""
         by_focal: dict[str, list[str]] = {}
         for reference in references:
@@ -142,6 +143,8 @@ class Compiler:
                     ways.append(condition_of(Comparison(table.parameters[code], None, values), self.terminology))
         if resource_type == PROVENANCE:
             ways.append(any_of(FIELD, sorted(references)))
+            if wide:
+                ways.append(any_of(FIELD_ANY, sorted({*references, UNKNOWN})))
         return either(ways) if ways else NOTHING
 
     async def _of_criteria(self, pairs: tuple[tuple[str, str], ...], resource_type: str) -> Filter:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from fhir_server.access.compiled import ANYTHING, Compiler
+from fhir_server.access.attachments import BINARY
+from fhir_server.access.compiled import ANYTHING, NOTHING, Compiler
 from fhir_server.model import codec
 from fhir_server.model.access import AccessPolicy, Verb
 from fhir_server.model.errors import ForbiddenError
+from fhir_server.search.compartment import PATIENT, owner_of
 from fhir_server.search.index import Indexer
 from fhir_server.search.matching import meets
 from fhir_server.search.types.conditions import Filter
@@ -20,6 +22,12 @@ LONG = 300
 _ACTS = {"c": "create", "r": "read", "u": "change", "d": "delete", "s": "search"}
 
 
+class Reads(Protocol):
+    """Where versions are read: a store, or a transaction."""
+
+    async def get(self, resource_type: str, resource_id: str, verb: Verb = "r") -> Version | None: ...
+
+
 class Guard:
     """The filters of one policy, each compiled when it is first needed."""
 
@@ -29,14 +37,51 @@ class Guard:
         self._indexer = indexer
         self._filters: dict[tuple[str, Verb], Filter] = {}
         self._long: dict[tuple[str, Verb], bool] = {}
+        self._known: dict[str, Filter] = {}
 
     async def filter_of(self, resource_type: str, verb: Verb) -> Filter:
         """What a document must meet; empty where the policy does not limit this verb for this type."""
         key = (resource_type, verb)
         found = self._filters.get(key)
         if found is None:
-            found = self._filters[key] = await self._compiler.filter_of(self.policy, resource_type, verb)
+            found = await self._compiler.filter_of(self.policy, resource_type, verb)
+            if found is ANYTHING and resource_type == BINARY and any(verb in d.verbs for d in self.policy.denials):
+                found = NOTHING  # a Binary is in no compartment: what hides its security context hides it, one by one
+            self._filters[key] = found
         return found
+
+    async def hides_some_binaries(self, verb: Verb) -> bool:
+        """Whether no layer limits Binaries, and only denials can hide some."""
+        layers = AccessPolicy(self.policy.layers)
+        return await self._compiler.filter_of(layers, BINARY, verb) is ANYTHING
+
+    async def known(self, resource_type: str) -> Filter:
+        """What a caller may know to be there, who may write it and need not be allowed to read it.
+
+        A layer that says nothing of reading the type, such as the scopes of an app that only writes, hides nothing.
+        """
+        found = self._known.get(resource_type)
+        if found is None:
+            speaking = [
+                layer for layer in self.policy.layers if any(grant.covers(resource_type, "r") for grant in layer)
+            ]
+            policy = AccessPolicy(tuple(speaking), self.policy.denials)
+            found = self._known[resource_type] = await self._compiler.filter_of(policy, resource_type, "r")
+        return found
+
+    async def knows(self, version: Version) -> bool:
+        """Whether a version is one that the caller may know to be there."""
+        condition = await self.known(version.type)
+        return condition is ANYTHING or (version.body is not None and meets(condition, self._document_of(version)))
+
+    def owners_in(self, version: Version) -> set[str]:
+        """The ids of the patients to whom a version says that it belongs."""
+        code = owner_of(version.type, self._indexer.registry)
+        if code is None or version.body is None:
+            return set()
+        found = self.entries_of(version).get(code, ())
+        references = [found] if isinstance(found, str) else found
+        return {r.partition("/")[2] for r in references if isinstance(r, str) and r.startswith(f"{PATIENT}/")}
 
     async def is_long(self, resource_type: str, verb: Verb) -> bool:
         """Whether a filter names so much (thousands of patients) that sending it costs more than judging here."""
@@ -58,9 +103,12 @@ class Guard:
         return version.body is not None and meets(condition, self._document_of(version))
 
     def _document_of(self, version: Version) -> Mapping[str, Any]:
+        return {"_id": version.id, "v": version.version, "t": version.moment_us, "x": self.entries_of(version)}
+
+    def entries_of(self, version: Version) -> Mapping[str, Any]:
+        """The index entries of a version, made anew where it was read without them."""
         assert version.body is not None
-        entries = version.entries or self._indexer.entries_of(codec.decode(version.body))
-        return {"_id": version.id, "v": version.version, "t": version.moment_us, "x": entries}
+        return version.entries or self._indexer.entries_of(codec.decode(version.body))
 
     async def require(self, version: Version, previous: Version | None) -> None:
         """A write is allowed: what stands there now, and what would stand there then.
@@ -80,6 +128,28 @@ class Guard:
             raise forbidden(version.type, verb)
         if previous is not None and previous.deleted and await self.limits(version.type, "u"):
             raise forbidden(version.type, "u")
+
+    async def require_known_patients(
+        self, new: Version, previous: Version | None, reads: Reads, beside: frozenset[str]
+    ) -> None:
+        """Nobody adds to the record of a patient who is hidden from them: it would tell that there is one.
+
+        Args:
+            reads: where Patients are read as they are, whoever may see them
+            beside: ids of Patients that are written together with it
+
+        Raises:
+            ForbiddenError: 403; as for a patient who does not exist.
+        """
+        if await self.known(PATIENT) is ANYTHING:
+            return
+        owners = self.owners_in(new) - beside
+        if owners and previous is not None:
+            owners -= self.owners_in(previous)
+        for owner in sorted(owners):
+            found = await reads.get(PATIENT, owner)
+            if found is not None and not found.deleted and not await self.knows(found):
+                raise forbidden(new.type, "c" if previous is None or previous.deleted else "u")
 
 
 def length_of(condition: Any) -> int:

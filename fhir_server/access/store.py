@@ -16,6 +16,7 @@ from fhir_server.access.guard import Guard, forbidden
 from fhir_server.model import codec
 from fhir_server.model.access import Verb
 from fhir_server.model.errors import ForbiddenError
+from fhir_server.search.compartment import PATIENT
 from fhir_server.search.compile import all_of
 from fhir_server.search.lineage import PROVENANCE
 from fhir_server.search.types.conditions import any_of
@@ -125,8 +126,9 @@ class GuardedUnit(Unit):
         return await self._guard.limits(resource_type, verb)
 
     async def write(self, changes: Sequence[tuple[Version, Version | None]]) -> None:
+        beside = frozenset(new.id for new, _ in changes if new.type == PATIENT)
         for new, previous in changes:
-            await self._door.require(new, previous, self)
+            await self._door.require(new, previous, self, beside)
         await self._inner.write(changes)
 
 
@@ -173,7 +175,27 @@ class GuardedStore(Store):
         """Whether a version that was fetched is one that this reader may have."""
         if version.type == BINARY and await self._guard.limits(BINARY, verb):
             return await self.shows_binary(version, verb, reads)
+        if version.type == PROVENANCE and not version.entries and await self._guard.limits(PROVENANCE, verb):
+            return await self._shows_provenance(version, verb, reads)
         return await self._guard.allows(version, verb)
+
+    async def _shows_provenance(self, version: Version, verb: Verb, reads: Store | Unit) -> bool:
+        """Whose data a Provenance tells about stands in the index alone, for what it is now (`repository.lineage`).
+
+        So an earlier version is seen with the current one where it told about the same; after a deletion, by what the
+        version itself says, unless something could be denied.
+        """
+        if version.body is None:
+            return False
+        fields = {"_id": 1, "x.target": 1}
+        named = {"_id": version.id, "d": None}
+        current = await reads.find(PROVENANCE, named, sort=[], limit=1, fields=fields)
+        if not current:
+            return not self._guard.policy.denials and await self._guard.allows(version, verb)
+        if current[0].get("x", {}).get("target") != self._guard.entries_of(version).get("target"):
+            return False
+        condition = all_of([named, await self._guard.filter_of(PROVENANCE, verb)])
+        return bool(await reads.find(PROVENANCE, condition, sort=[], limit=1, fields={"_id": 1}))
 
     async def shows_binary(self, version: Version, verb: Verb, reads: Store | Unit) -> bool:
         """Whether a Binary's security context, or a document that points to it, opens it to this reader."""
@@ -184,13 +206,13 @@ class GuardedStore(Store):
             return await self._sees(context, verb, reads)
         if verb != "r":
             return False
-        pointing = all_of(
-            [
-                any_of("x.location", addresses_of(version.id, self._base_url)),
-                await self._guard.filter_of("DocumentReference", "r"),
-            ]
-        )
-        return bool(await reads.find("DocumentReference", pointing, sort=[], limit=1, fields={"_id": 1}))
+        pointing = any_of("x.location", addresses_of(version.id, self._base_url))
+        shown = all_of([pointing, await self._guard.filter_of("DocumentReference", "r")])
+        if await reads.find("DocumentReference", shown, sort=[], limit=1, fields={"_id": 1}):
+            return True
+        if not await self._guard.hides_some_binaries(verb):
+            return False
+        return not await reads.find("DocumentReference", pointing, sort=[], limit=1, fields={"_id": 1})
 
     async def _sees(self, target: tuple[str, str], verb: Verb, reads: Store | Unit) -> bool:
         """Whether the reader may read a resource; who writes may also see it as what they may change."""
@@ -199,7 +221,9 @@ class GuardedStore(Store):
         found = await reads.get(*target)
         if found is None:
             return False
-        return await self._guard.allows(found, "r") or (verb != "r" and await self._guard.allows(found, verb))
+        if await self.shows(found, "r", reads):
+            return True
+        return verb != "r" and await self._guard.knows(found) and await self.shows(found, verb, reads)
 
     async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None:
         found = await self._inner.past(resource_type, resource_id, version)
@@ -296,8 +320,13 @@ class GuardedStore(Store):
         await self.require(new, previous, self)
         await self._inner.write(new, previous)
 
-    async def require(self, new: Version, previous: Version | None, reads: Store | Unit) -> None:
+    async def require(
+        self, new: Version, previous: Version | None, reads: Store | Unit, beside: frozenset[str] = frozenset()
+    ) -> None:
         """A write is one that the policy allows.
+
+        Args:
+            beside: ids of Patients that are written together with it
 
         Raises:
             ForbiddenError: 403; it is not.
@@ -308,6 +337,8 @@ class GuardedStore(Store):
         else:
             await self._guard.require(new, previous)
         require_elements(self._guard.policy, new, previous, self._base_url)
+        if new.body is not None and await self._guard.limits(new.type, verb):
+            await self._guard.require_known_patients(new, previous, reads.unguarded, beside)
         if new.body is not None and await self._guard.limits(BINARY, "r"):
             await self._require_attachments(new, previous, reads)
 

@@ -64,7 +64,7 @@ class Identity:
             stands for others
         patient: the patient in context, `Patient/3`
         encounter: the encounter in context, `Encounter/4`
-        purpose: why (`TREAT`, `BTG` …)
+        purpose: why (`TREAT`, `BTG` …); empty: what the table of roles says of the role
         reason: the user's own words for it, which breaking the glass asks for
         token_id: names the access token (`jti`)
         grant_id: names the authorization that the token comes from, by which it is revoked
@@ -81,7 +81,7 @@ class Identity:
     patient: str | None = None
     encounter: str | None = None
     patients: tuple[str, ...] = ()
-    purpose: str = TREATMENT
+    purpose: str = ""
     reason: str = ""
     token_id: str = ""
     grant_id: str = ""

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from fhir_server.model.access import ANY_TYPE, VERBS, Grant, Layer
 from fhir_server.policies.reach import Reach
-from fhir_server.policies.roles import RoleRules, RoleTable
-
-ANY_PURPOSE = "*"
+from fhir_server.policies.roles import ANY_PURPOSE, RoleRules, RoleTable
 
 
 def label_layer(

@@ -187,7 +187,7 @@ class Policies:
         if role.name == "operator" and not identity.scopes and not identity.scope:
             return _Kept(identity, FULL_ACCESS, began, turn)
         await asyncio.gather(self._book.refresh(), self._glass.refresh())
-        reader = await reader_of(identity, self._relations, since, named=bool(role.consents))
+        reader = await reader_of(identity, role, self._relations, since, identified=self._book.by_identifier)
         broken = self._broken(role, identity)
         layers: list[Layer] = [scope_layer(identity, self._reach, self.table.open_types)]
         roled = None
@@ -196,7 +196,7 @@ class Policies:
             layers.append(roled.layer)
         others = self.table.roles[role.others] if role.others and reader.entrusted else None
         own = roled.patients if roled is not None else NOTHING
-        labels = label_layer(role, identity.purpose, broken, self.table, self._reach, others, own)
+        labels = label_layer(role, reader.purpose, broken, self.table, self._reach, others, own)
         if labels is not None:
             layers.append(labels)
         denials: list[Grant] = list(wall_of(role, identity))
@@ -286,7 +286,7 @@ class Policies:
         judged = (self._book.epoch, reader.names, broken)
         if old is not None and old.verdict is not None and old.judged == judged and now_us() < old.verdict.until_us:
             return old.verdict, judged
-        recipient = Recipient(reader.names, reader.identity.purpose, now_us())
+        recipient = Recipient(reader.names, reader.purpose, now_us(), reader.maybe)
         return self._consents.verdict(recipient, role.consents, broken), judged
 
 

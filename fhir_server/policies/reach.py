@@ -16,10 +16,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from fhir_server.model.access import Grant, verbs_of
-from fhir_server.search.parameters import table_of
+from fhir_server.search.compartment import PATIENT, owner_of
 from profiles.registry import Registry
 
-PATIENT = "Patient"
 BINARY = "Binary"
 
 #: Values in one search parameter; a search refuses more than 500.
@@ -36,7 +35,7 @@ class Reach:
     def __init__(self, registry: Registry) -> None:
         compartment = registry.compartments[PATIENT].types
         self.inside = frozenset(name for name, codes in compartment.items() if codes)
-        self.owners = {name: owner for name in registry.resource_types if (owner := _owner_of(name, registry))}
+        self.owners = {name: owner for name in registry.resource_types if (owner := owner_of(name, registry))}
         #: The types that no compartment has, with the parameter that says whose they are.
         self.beside = {name: code for name, code in self.owners.items() if name not in self.inside}
         self.types = frozenset({*self.inside, *self.owners, PATIENT, BINARY})
@@ -118,15 +117,3 @@ def portions_of(references: Iterable[str]) -> Iterator[str]:
     ordered = sorted(references)
     for start in range(0, len(ordered), PORTION):
         yield ",".join(ordered[start : start + PORTION])
-
-
-def _owner_of(resource_type: str, registry: Registry) -> str | None:
-    """The search parameter that says whose a resource is; None for a Patient itself, and for what is nobody's."""
-    if resource_type == PATIENT:
-        return None
-    parameters = table_of(resource_type, registry).parameters
-    for code in ("patient", "subject", "member"):
-        parameter = parameters.get(code)
-        if parameter is not None and parameter.type == "reference" and PATIENT in parameter.targets:
-            return code
-    return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fhir_server.model.access import Identity
 from fhir_server.policies.relations import NOTHING, Relations, Values
+from fhir_server.policies.roles import RoleRules
 from fhir_server.policies.walls import tag_of
 
 RELATED = "RelatedPerson/"
@@ -25,6 +26,8 @@ class Reader:
         organizations: the user's organization, those of the user's roles, and those above them
         groups: the care teams and Groups that the user is in
         entrusted: for whom the user's account acts
+        identifiers: those of all these, `system|value`, where Consents name anybody so
+        purpose: why they read, as the token says, else as it is usual in the role
     """
 
     identity: Identity
@@ -33,15 +36,29 @@ class Reader:
     organizations: frozenset[str] = NOTHING
     groups: frozenset[str] = NOTHING
     entrusted: frozenset[str] = NOTHING
+    identifiers: frozenset[str] = NOTHING
+    purpose: str = ""
 
     @property
     def names(self) -> frozenset[str]:
         """All that a Consent may call this reader."""
-        return self.selves | self.organizations | self.groups
+        return self.selves | self.organizations | self.groups | self.identifiers
+
+    @property
+    def maybe(self) -> frozenset[str]:
+        """What a Consent may mean by an identifier without a system."""
+        return frozenset([f"|{name.partition('|')[2]}" for name in self.identifiers])
 
 
-async def reader_of(identity: Identity, relations: Relations, since: float, *, named: bool) -> Reader:
-    """Look up what is known of somebody; with `named`, also all that a Consent may call them."""
+async def reader_of(
+    identity: Identity, role: RoleRules, relations: Relations, since: float, *, identified: bool
+) -> Reader:
+    """Look up what is known of somebody; where Consents concern the role, also all that a Consent may call them.
+
+    Args:
+        identified: whether Consents call anybody by an identifier
+    """
+    purpose = identity.purpose or role.purpose
     user, organization = identity.fhir_user, identity.organization
     values: dict[str, tuple[str, ...]] = {}
     if organization is not None:
@@ -56,14 +73,17 @@ async def reader_of(identity: Identity, relations: Relations, since: float, *, n
     entrusted = await _entrusted_to(identity, relations, values, since)
     if entrusted:
         values["entrusted"] = tuple(sorted(entrusted))
-    if not named:
-        return Reader(identity, values, selves, entrusted=entrusted)
+    if not role.consents:
+        return Reader(identity, values, selves, entrusted=entrusted, purpose=purpose)
     organizations = frozenset({organization} if organization else ())
     if roles := tuple(sorted(_id_of(one) for one in selves if one.startswith("PractitionerRole/"))):
         organizations |= await relations.of("role-organizations", {"own-role-ids": roles}, since)
     organizations = await _with_above(organizations, relations, since)
     groups = await relations.union(("own-teams", "own-groups"), values, since) if selves else NOTHING
-    return Reader(identity, values, selves, organizations, groups, entrusted)
+    identifiers = NOTHING
+    if identified:
+        identifiers = await relations.identifiers_of(selves | organizations | groups)
+    return Reader(identity, values, selves, organizations, groups, entrusted, identifiers, purpose)
 
 
 async def _entrusted_to(identity: Identity, relations: Relations, values: Values, since: float) -> frozenset[str]:

@@ -150,6 +150,22 @@ class Relations:
         if self._under_way.get(key) is entry:
             del self._under_way[key]
 
+    async def identifiers_of(self, references: frozenset[str]) -> frozenset[str]:
+        """The identifiers, `system|value`, of some resources as they are now."""
+        ids: dict[str, list[str]] = {}
+        for reference in sorted(references):
+            kind, _, resource_id = reference.partition("/")
+            ids.setdefault(kind, []).append(resource_id)
+        found: set[str] = set()
+        for kind, wanted in ids.items():
+            stages: list[Mapping[str, Any]] = [
+                {"$match": {"_id": {"$in": wanted}, "d": None}},
+                {"$project": {"_id": 0, "r": 1}},
+            ]
+            for row in await self._store.aggregate(kind, stages):
+                found |= identifiers_in(codec.decode(row["r"]))
+        return frozenset(found)
+
     async def _with_relations(self, relation: Relation, values: Values, since: float) -> Values:
         """The values, with what other relations lead to that stand in the searches of this one."""
         others = [name for name in _names_in(relation) if name in self._table.relations and name not in values]
@@ -205,6 +221,12 @@ def _only(entries: object) -> str | None:
     if isinstance(entries, list) and len(distinct := set(entries)) == 1:
         return str(distinct.pop())
     return None
+
+
+def identifiers_in(resource: Mapping[str, Any]) -> set[str]:
+    """The identifiers of a resource, `system|value`; an old one is one, too."""
+    rows = resource.get("identifier", ())
+    return {f"{row.get('system', '')}|{row['value']}" for row in rows if isinstance(row, dict) and row.get("value")}
 
 
 def holds_now(period: Any, now: int) -> bool:

@@ -15,9 +15,11 @@ from typing import Any, get_args
 from urllib.parse import parse_qsl
 
 from fhir_server.model.access import VERBS, Kept, Role, verbs_of
+from fhir_server.policies.consents.decide import ACT_REASON
 from fhir_server.policies.reach import Reach
 from fhir_server.search.parameters import table_of
 from profiles.registry import Registry
+from profiles.terminology import terminology
 
 BUILT_IN = Path(__file__).with_name("roles.toml")
 
@@ -34,6 +36,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 GIVEN = frozenset({"user", "entrusted"})
 
 THEIR_PATIENTS = "their patients"
+ANY_PURPOSE = "*"
 ROLE_NAMES: frozenset[str] = frozenset(get_args(Role))
 
 #: All groups of types; every type of FHIR is in one of them.
@@ -83,6 +86,7 @@ class RoleRules:
 
     name: str
     about: str
+    purpose: str = ""
     lines: tuple[Line, ...] = ()
     user: frozenset[str] = frozenset()
     patients: tuple[str, ...] = ()
@@ -111,6 +115,11 @@ class RoleTable:
     def open_types(self) -> frozenset[str]:
         """Types that hold nothing of patients."""
         return frozenset(name for group in OPEN_GROUPS for name in self.groups[group])
+
+    @property
+    def purposes(self) -> dict[str, str]:
+        """By role, the purpose of use of who names none."""
+        return {name: role.purpose for name, role in self.roles.items()}
 
     def relations_in(self, line: Line) -> tuple[str, ...]:
         """The relations that stand in the criteria of a line."""
@@ -215,14 +224,18 @@ class _Reading:
         self._only(
             place,
             row,
-            *("about", "user", "patients", "like", "without", "consents", "clears", "wall", "lines"),
+            *("about", "purpose", "user", "patients", "like", "without", "consents", "clears", "wall", "lines"),
             *("wall-without-organization", "break-glass", "operations", "everything", "others", "keeps", "signs"),
         )
         for relation in row.get("patients", ()):
             self._require_relation(relation, place)
-        for label in row.get("clears", {}):
+        self._require_purpose(row.get("purpose"), f"{place}.purpose")
+        for label, purposes in row.get("clears", {}).items():
             if label not in self._labels:
                 raise RolesError(f"{place}.clears names {label!r}, which is no label of this file.")
+            for purpose in purposes:
+                if purpose != ANY_PURPOSE:
+                    self._require_purpose(purpose, f"{place}.clears")
         for resource_type in row.get("user", ()):
             self._require_type(resource_type, place)
         everything = bool(row.get("everything", False))
@@ -233,6 +246,7 @@ class _Reading:
         return RoleRules(
             name=name,
             about=str(row.get("about", "")),
+            purpose=row["purpose"],
             lines=tuple(self._line(f"{place}.lines[{n}]", line) for n, line in enumerate(lines)),
             user=frozenset(row.get("user", ())),
             patients=tuple(row.get("patients", ())),
@@ -344,6 +358,11 @@ class _Reading:
     def _require_relation(self, name: object, place: str) -> None:
         if name not in self._relations:
             raise RolesError(f"{place} names {name!r}, which is no relation of this file.")
+
+    @staticmethod
+    def _require_purpose(code: object, place: str) -> None:
+        if code not in (terminology().descendants(ACT_REASON, "PurposeOfUse") or ()):
+            raise RolesError(f"{place} is {code!r}, which is no purpose of use of v3-ActReason.")
 
     def _require_parameter(self, resource_type: str, code: str, place: str) -> None:
         if code.partition(":")[0] not in table_of(resource_type, self._registry).parameters:

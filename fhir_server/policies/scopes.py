@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fhir_server.model.access import ANY_TYPE, Grant, Identity, Layer, Scope, verbs_of
-from fhir_server.policies.reach import PATIENT, WRITING, Reach
+from fhir_server.policies.reach import WRITING, Reach
+from fhir_server.search.compartment import PATIENT
 
 
 def scope_layer(identity: Identity, reach: Reach, open_types: frozenset[str]) -> Layer:

@@ -15,6 +15,21 @@ from profiles.registry import Registry
 FOCAL = "{def}"
 
 
+PATIENT = "Patient"
+
+
+def owner_of(resource_type: str, registry: Registry) -> str | None:
+    """The search parameter that says whose a resource is; None for a Patient itself, and for what is nobody's."""
+    if resource_type == PATIENT:
+        return None
+    parameters = table_of(resource_type, registry).parameters
+    for code in ("patient", "subject", "member"):
+        parameter = parameters.get(code)
+        if parameter is not None and parameter.type == "reference" and PATIENT in parameter.targets:
+            return code
+    return None
+
+
 def types_in(compartment: str, registry: Registry) -> tuple[str, ...]:
     """The types of which resources can be in a compartment, sorted; empty when there is no such compartment."""
     known = registry.compartments.get(compartment)

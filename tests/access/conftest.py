@@ -1,10 +1,8 @@
-"""A server with the records of two people, and callers whose access is said in the test."""
+"""One server for the tests of access: with callers whose access is said in a test, and with those of the cast."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,51 +10,60 @@ from typing import Any
 import httpx
 import pytest
 
-from fhir_server.model.access import AccessPolicy, Caller, Grant, Identity
+from fhir_server.model.access import AccessPolicy, Caller, Identity
 from fhir_server.model.errors import UnauthorizedError
+from fhir_server.policies.glass import BreakGlass
+from fhir_server.policies.policies import Policies
+from fhir_server.policies.roles import load_roles
 from profiles.registry import registry
+from profiles.terminology import terminology
+from tests.access.asking import Asker
+from tests.access.cast import CALLERS, contents, everything_stored, shown_of_doubles
+from tests.access.ways import Ways
+from tests.conftest import BASE_URL
 
 Json = dict[str, Any]
-
-#: Whose records there are; what is B's is marked in ways that a search could find.
-OWNERS = ("person-a", "person-b")
-SECRET = "Zyxsecretb"
-
-_PATIENT = re.compile(r"^(?:Patient/[A-Za-z0-9\-.]+|urn:uuid:.*)$")
 
 
 @dataclass
 class Callers:
     """A gate that knows its callers by name: `Authorization: Bearer <name>`."""
 
+    policies: Policies | None = None
     known: dict[str, Caller] = field(default_factory=dict)
 
     async def caller_of(self, authorization: str | None) -> Caller:
         name = (authorization or "").removeprefix("Bearer ")
-        if name not in self.known:
-            raise UnauthorizedError("unknown")
-        return self.known[name]
+        if name in self.known:
+            return self.known[name]
+        if name in CALLERS and self.policies is not None:
+            return Caller(CALLERS[name], await self.policies.of(CALLERS[name]))
+        raise UnauthorizedError("unknown")
 
     def noticed(self, types: Iterable[str], subject: str) -> None:
-        """These policies are made of no resources."""
+        if self.policies is not None:
+            for name in types:
+                self.policies.noticed(name, subject)
 
     def add(self, name: str, policy: AccessPolicy, **identity: Any) -> None:
+        """A caller with a policy of the test's own, whatever the policies say of that name."""
         self.known[name] = Caller(Identity(name, "test-app", "patient", **identity), policy)
-
-
-def own(verbs: str, *owners: str, **limits: Any) -> AccessPolicy:
-    """What somebody may do with the records of some patients, whatever their type."""
-    compartments = frozenset(f"Patient/{owner}" for owner in owners)
-    return AccessPolicy(layers=((Grant("*", verbs, compartments=compartments, **limits),),), operations=frozenset())
 
 
 @dataclass
 class World:
-    """The server, and how to ask it as somebody."""
+    """The server, and how to ask it as somebody.
+
+    Attributes:
+        contents: a resource of each type, as JSON with placeholders; each person has one of them
+        ways: how it can be asked
+    """
 
     server: Any
     callers: Callers
-    types: list[str]
+    contents: dict[str, str]
+    ways: Ways
+    asker: Asker
 
     def as_(self, name: str) -> httpx.Client:
         transport = self.server.client._transport
@@ -64,80 +71,48 @@ class World:
             transport=transport, base_url=self.server.base_url, headers={"Authorization": f"Bearer {name}"}
         )
 
-
-def example_of(folder: Path, resource_type: str, codes: tuple[str, ...]) -> Json | None:
-    """An official example of a type that is about a patient."""
-    for path in sorted(folder.glob(f"{resource_type}-*.json")):
-        text = path.read_text()
-        if len(text) < 60_000 and re.search(r'"reference"\s*:\s*"Patient/', text):
-            resource: Json = json.loads(text)
-            if resource.get("resourceType") == resource_type:
-                return resource
-    return None
+    def policy_of(self, name: str) -> AccessPolicy:
+        """What one of the cast may see now."""
+        assert self.callers.policies is not None
+        policy: AccessPolicy = self.server.run(self.callers.policies.of(CALLERS[name]))
+        return policy
 
 
-def owned(resource: Any, owner: str) -> Any:
-    """The same resource about another patient."""
-    if isinstance(resource, dict):
-        return {
-            name: f"Patient/{owner}"
-            if name == "reference" and isinstance(value, str) and value.startswith("Patient/")
-            else owned(value, owner)
-            for name, value in resource.items()
-        }
-    if isinstance(resource, list):
-        return [owned(value, owner) for value in resource]
-    return resource
-
-
-def records_of(folder: Path, owner: str) -> Iterator[Json]:
-    """A patient, and one resource of each type that has a place in the compartment of a patient."""
-    mark = SECRET if owner == OWNERS[1] else "Plain"
-    yield {
-        "resourceType": "Patient",
-        "id": owner,
-        "identifier": [{"system": "urn:test:mrn", "value": f"{mark}-1"}],
-        "name": [{"family": mark, "given": ["Kim"]}],
-        "birthDate": "1970-01-01",
-        "text": {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{mark} words</div>'},
-    }
-    for resource_type, codes in sorted(registry().compartments["Patient"].types.items()):
-        if not codes or resource_type == "Patient":
-            continue
-        found = example_of(folder, resource_type, codes)
-        if found is None:
-            continue
-        resource = owned(found, owner)
-        resource["id"] = f"{owner}-{resource_type.lower()}"
-        resource["meta"] = {"tag": [{"system": "urn:test:owner", "code": mark.lower()}]}
-        resource.pop("contained", None) if '"#' not in json.dumps(found) else None
-        yield resource
+def policies_of(server: Any) -> Policies:
+    """The policies, as a server with accounts makes them."""
+    context = server.context
+    store, known = context.repository.store, registry()
+    return Policies(
+        store,
+        context.searcher,
+        known,
+        terminology(),
+        load_roles(known),
+        BreakGlass(store, None, None, most_minutes=60),  # type: ignore[arg-type]  # nobody breaks one here
+        base_url=BASE_URL,
+    )
 
 
 @pytest.fixture(scope="session")
 def world(make_server: Callable[..., Any], test_data: Path) -> World:
     callers = Callers()
     callers.add("operator", AccessPolicy())
-    for owner, name in zip(OWNERS, ("a", "b"), strict=True):
-        callers.add(name, own("cruds", owner), patient=f"Patient/{owner}")
     server = make_server({"gate": callers}, auth="on", text_search="all")
-    world = World(server, callers, [])
-    folder = test_data / "r4-examples"
-    with world.as_("operator") as operator:
-        for owner in OWNERS:
+    made = contents(test_data / "r4-examples")
+    with httpx.Client(transport=server.client._transport, base_url=server.base_url) as operator:
+        operator.headers["Authorization"] = "Bearer operator"
+        rest = operator.get("metadata").json()["rest"][0]
+        stored = list(everything_stored(made))
+        for portion in ([r for r in stored if (r["resourceType"] == "Provenance") is told] for told in (False, True)):
             entries = [
-                {"resource": r, "request": {"method": "PUT", "url": f"{r['resourceType']}/{r['id']}"}}
-                for r in records_of(folder, owner)
+                {"resource": r, "request": {"method": "PUT", "url": f"{r['resourceType']}/{r['id']}"}} for r in portion
             ]
             answer = operator.post("", json={"resourceType": "Bundle", "type": "batch", "entry": entries})
-            statuses = {
-                e["resource"]["resourceType"]: row["response"]["status"]
-                for e, row in zip(entries, answer.json()["entry"], strict=True)
-            }
-            refused = {name: status for name, status in statuses.items() if not status.startswith("201")}
+            rows = zip(portion, answer.json()["entry"], strict=True)
+            refused = [(r["resourceType"], r["id"], row) for r, row in rows if row["response"]["status"][:3] != "201"]
             assert not refused, refused
-        for name in registry().compartments["Patient"].types:
-            found = operator.get(f"Patient/{OWNERS[1]}/{name}", params={"_summary": "count"})
-            if found.status_code == 200 and found.json()["total"]:
-                world.types.append(name)
-    return world
+        for resource in shown_of_doubles(made):  # one after the other: they come in the same order in every history
+            assert operator.put(f"{resource['resourceType']}/{resource['id']}", json=resource).status_code == 201
+    callers.policies = policies_of(server)
+    server.run(callers.policies.open())
+    return World(server, callers, made, Ways(rest, server.base_url), Asker(server))

@@ -478,3 +478,119 @@ def test_a_panel_of_thousands_of_patients_is_held_to_like_a_short_one(world: Any
         assert client.get("Observation", params={"patient": other}).json()["total"] == 0
         assert client.get(f"Patient/{mine}/$everything").status_code == 200
         assert client.get(f"Patient/{other}/$everything").status_code == 404
+
+
+# --- what is in no compartment, or in several -------------------------------------------------------------------------
+
+
+def denied(patient: str) -> AccessPolicy:
+    """A program that may do anything, but see what belongs to one patient."""
+    return AccessPolicy(
+        layers=((Grant("*", "cruds"),),), denials=(Grant("*", "rs", frozenset({f"Patient/{patient}"})),)
+    )
+
+
+@pytest.mark.parametrize("pointed", ["by its context", "by a document", "by nobody"])
+def test_a_denial_hides_the_binaries_of_what_it_hides_and_no_others(
+    world: Any, people: tuple[str, str], pointed: str
+) -> None:
+    mine, other = people
+    names = []
+    for patient in (mine, other):
+        context = {"securityContext": {"reference": f"Patient/{patient}"}} if pointed == "by its context" else {}
+        name = created(world, {"resourceType": "Binary", "contentType": "text/plain", "data": "QQ==", **context})
+        names.append(name)
+        if pointed == "by a document":
+            attachment = {"contentType": "text/plain", "url": f"Binary/{name}"}
+            subject = {"reference": f"Patient/{patient}"}
+            document = {"resourceType": "DocumentReference", "status": "current", "subject": subject}
+            created(world, {**document, "content": [{"attachment": attachment}]})
+    expected = [200, 200] if pointed == "by nobody" else [404, 200]
+    with as_(world, denied(mine)) as client:
+        for form in ("", "/_history/1", "/_history"):
+            assert [client.get(f"Binary/{name}{form}").status_code for name in names] == expected, form
+        for kind in ("batch", "transaction"):
+            entries = [{"request": {"method": "GET", "url": f"Binary/{names[0]}"}}]
+            answer = client.post("", json={"resourceType": "Bundle", "type": kind, "entry": entries})
+            status = answer.json()["entry"][0]["response"]["status"][:3] if answer.status_code == 200 else "404"
+            assert status == str(expected[0])
+        assert names[0] not in client.get("Binary", params={"_count": "1000"}).text
+        assert (names[0] in client.get("Binary/_history", params={"_count": "1000"}).text) is (pointed == "by nobody")
+
+
+def provenance_of(*targets: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Provenance",
+        "target": [{"reference": target} for target in targets],
+        "recorded": "2026-01-01T00:00:00Z",
+        "agent": [{"who": {"display": "a lab"}}],
+    }
+
+
+def test_a_denial_hides_what_tells_of_it_even_in_part_or_perhaps(world: Any, people: tuple[str, str]) -> None:
+    mine, other = people
+    secret, plain = created(world, observation(mine)), created(world, observation(other))
+    hidden = [
+        created(world, provenance_of(f"Observation/{secret}")),
+        created(world, provenance_of(f"Observation/{secret}", f"Observation/{plain}")),
+        created(world, provenance_of("Observation/is-not-there-yet")),
+    ]
+    shown = created(world, provenance_of(f"Observation/{plain}"))
+    with as_(world, denied(mine)) as client:
+        for name in hidden:
+            assert client.get(f"Provenance/{name}").status_code == 404
+            entry = {"request": {"method": "GET", "url": f"Provenance/{name}"}}
+            answer = client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+            assert answer.status_code == 404
+        assert client.get(f"Provenance/{shown}").status_code == 200
+        found = client.get(f"Observation?_id={plain}&_revinclude=Provenance:target").json()["entry"]
+        assert [e["resource"]["id"] for e in found if e["search"]["mode"] == "include"] == [shown]
+
+
+def test_a_provenance_is_seen_in_a_transaction_and_in_its_history_as_it_is_seen_alone(
+    world: Any, people: tuple[str, str]
+) -> None:
+    mine, other = people
+    name = created(world, provenance_of(f"Observation/{created(world, observation(mine))}"))
+    theirs = created(world, observation(other))
+    with as_(world, within(mine)) as client:
+        entry = {"request": {"method": "GET", "url": f"Provenance/{name}"}}
+        answer = client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+        assert answer.json()["entry"][0]["resource"]["id"] == name
+        assert len(client.get(f"Provenance/{name}/_history").json()["entry"]) == 1
+        with world.as_("operator") as operator:
+            moved = {**provenance_of(f"Observation/{theirs}"), "id": name}
+            assert operator.put(f"Provenance/{name}", json=moved).status_code == 200
+        assert client.get(f"Provenance/{name}/_history/1").status_code == 404
+    with as_(world, within(other)) as stranger:
+        assert stranger.get(f"Provenance/{name}").status_code == 200
+        assert stranger.get(f"Provenance/{name}/_history/1").status_code == 404
+        versions = stranger.get(f"Provenance/{name}/_history").json()["entry"]
+        assert [e["resource"]["meta"]["versionId"] for e in versions] == ["2"]
+
+
+@pytest.mark.parametrize("scopes", [(Grant("*", "cruds"),), (Grant("Observation", "c"), Grant("Binary", "c"))])
+def test_nobody_adds_to_the_record_of_somebody_who_is_hidden_from_them(
+    world: Any, people: tuple[str, str], scopes: tuple[Grant, ...]
+) -> None:
+    """Else a guess at an id would tell whether there is such a patient."""
+    mine, other = people
+    theirs = created(world, observation(other))
+    both = Grant("*", "cruds", frozenset({f"Patient/{mine}", f"Patient/{other}"}))
+    denial = Grant("*", "ruds", frozenset({f"Patient/{other}"}))
+    with as_(world, AccessPolicy(layers=(scopes, (both,)), denials=(denial,))) as client:
+        ghost = client.post("Observation", json=observation("nobody-at-all"))
+        answer = client.post("Observation", json=observation(other))
+        assert (answer.status_code, answer.json()) == (ghost.status_code, ghost.json())
+        assert answer.status_code == 403
+        binary = {"resourceType": "Binary", "contentType": "text/plain", "data": "QQ=="}
+        for hidden in (f"Patient/{other}", f"Observation/{theirs}", "Patient/nobody-at-all"):
+            body = {**binary, "securityContext": {"reference": hidden}}
+            assert client.post("Binary", json=body).status_code == 403
+        entry = {"resource": observation(other), "request": {"method": "POST", "url": "Observation"}}
+        assert (
+            client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": [entry]}).status_code == 403
+        )
+        assert client.post("Observation", json=observation(mine)).status_code == 201
+        own = {**binary, "securityContext": {"reference": f"Patient/{mine}"}}
+        assert client.post("Binary", json=own).status_code == (201 if len(scopes) == 1 else 403)

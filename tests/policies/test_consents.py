@@ -264,6 +264,61 @@ def test_the_policy_rules_of_r4_are_the_first_rule(chart: Chart) -> None:
     assert chart.hidden() == set()
 
 
+def by_identifier(value: str, system: str | None = None) -> list[Json]:
+    """An actor whom only an identifier names."""
+    identifier = {"value": value} if system is None else {"system": system, "value": value}
+    return to({"type": "Practitioner", "identifier": identifier})
+
+
+@pytest.mark.parametrize("of", ["doctor", "role", "organization"])
+def test_a_denial_names_the_reader_by_an_identifier_alone(chart: Chart, of: str) -> None:
+    world, number = chart.world, [{"system": "urn:staff", "value": "12"}]
+    chart.consent({"type": "deny", "actor": by_identifier("12", "urn:staff")})
+    assert chart.hidden() == set(), "nobody is called so yet"
+    if of == "doctor":
+        world.put("Practitioner", chart.doctor.partition("/")[2], identifier=number)
+        carrier = chart.doctor
+    elif of == "role":
+        carrier = world.put("PractitionerRole", practitioner=ref(chart.doctor), active=True, identifier=number)
+    else:
+        carrier = chart.organization
+        world.put("Organization", carrier.partition("/")[2], name="Ours", identifier=number)
+    assert chart.seen() == set()
+    other = somebody("practitioner", world.put("Practitioner"), subject="other")
+    assert not [grant for grant in world.policy(other).denials if grant.compartments is not None]
+    if of == "role":
+        world.delete(carrier)
+    else:
+        kind, _, name = carrier.partition("/")
+        back = {"name": "Ours", "identifier": [{"system": "urn:org", "value": "77"}]} if kind == "Organization" else {}
+        world.put(kind, name, **back)
+    assert chart.hidden() == set()
+
+
+def test_an_identifier_without_a_system_denies_to_all_who_have_the_number_and_permits_to_none(chart: Chart) -> None:
+    world, (kind, _, name) = chart.world, chart.doctor.partition("/")
+    world.put(kind, name, identifier=[{"system": "urn:staff", "value": "13"}])
+    rule = {"type": "deny", "provision": [{"type": "permit", "actor": by_identifier("13")}]}
+    made = chart.consent(rule)
+    assert chart.seen() == set()
+    world.delete(made)
+    chart.consents.clear()
+    made = chart.consent({**rule, "provision": [{"type": "permit", "actor": by_identifier("13", "urn:staff")}]})
+    assert chart.hidden() == set()
+    world.delete(made)
+    chart.consents.clear()
+    chart.consent({"type": "deny", "actor": by_identifier("13")})
+    assert chart.seen() == set()
+    world.put(kind, name)
+    assert chart.hidden() == set()
+
+
+def test_an_author_who_has_only_an_identifier_cannot_be_told_from_others(chart: Chart) -> None:
+    author = {"identifier": {"system": "urn:staff", "value": "14"}}
+    chart.consent({"type": "deny", "actor": to(author, role="AUT")})
+    assert chart.seen() == set()
+
+
 # --- why and when ---------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +332,25 @@ def test_a_denial_is_for_a_purpose_and_those_below_it(chart: Chart) -> None:
     assert chart.seen() == set()
     assert chart.seen(purpose="ETREAT") == set()
     assert chart.hidden(purpose="HOPERAT") == {"restricted"}  # the label alone
+
+
+def test_a_denial_of_treatment_is_for_who_treats_and_of_administration_for_the_front_desk(chart: Chart) -> None:
+    world, (kind, _, name) = chart.world, chart.patient.partition("/")
+    before = world.client.get(chart.patient).json()
+    world.put(kind, name, **{**before, "managingOrganization": ref(chart.organization)})
+    desk = somebody("front-desk", world.put("Practitioner"), chart.organization, subject="desk")
+    made = chart.consent({"type": "deny", "purpose": purposes("TREAT")})
+    assert world.allowed(desk, "Patient") == {chart.patient}
+    assert chart.seen() == set()
+    world.delete(made)
+    chart.consents.clear()
+    for code in ("PATADMIN", "HOPERAT"):
+        made = chart.consent({"type": "deny", "purpose": purposes(code)})
+        assert world.allowed(desk, "Patient") == set()
+        assert chart.hidden() == set()
+        world.delete(made)
+        chart.consents.clear()
+    world.put(kind, name, generalPractitioner=before["generalPractitioner"])
 
 
 def test_a_denial_within_its_period(chart: Chart) -> None:

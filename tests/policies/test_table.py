@@ -49,6 +49,9 @@ def test_what_relations_are_made_of_is_noticed_when_it_is_written() -> None:
         ('of = "their patients"', 'of = "their patient"', "their patient"),
         ("[roles.auditor]", "[roles.auditer]", "auditer"),
         ('clears = { R = ["*"], V = ["*"] }', 'clears = { X = ["*"] }', "'X'"),
+        ('purpose = "PATADMIN"', 'purpose = "PATADMN"', "PATADMN"),
+        ('purpose = "PATADMIN"', "", "roles.front-desk.purpose"),
+        ('"ETREAT", "COC"', '"ETREET", "COC"', "ETREET"),
         ("break-glass = true", "brake-glass = true", "brake-glass"),
         ('"Endpoint", "Schedule"', '"Schedule"', "Endpoint"),
         ('what = ["Medication"]\nmay = "c"', 'what = ["Medication"]\nof = "their patients"\nmay = "c"', "Medication"),
@@ -109,6 +112,7 @@ def section_of(role: RoleRules, table: RoleTable) -> str:
     lines = [f"### {role.name}", "", role.about, ""]
     if role.user:
         lines.append(f"- `fhirUser`: {' or '.join(sorted(role.user))}; without one, nothing.")
+    lines.append(f"- Purpose of use, where none is named: `{role.purpose}`.")
     if role.patients:
         lines.append(f"- Their patients: {', '.join(f'*{name}*' for name in role.patients)}.")
     if role.others:

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from pymongo import MongoClient, monitoring
 from smart_auth import bearer as bearer_module
 from smart_auth.access_token import Claims
 from smart_auth.authorization_server import AuthorizationServer
-from smart_auth.bearer import OPERATOR, TokenError
+from smart_auth.bearer import OPERATOR, Bearer, TokenError
 from smart_auth.keys import LONGEST_TOKEN_S
 from smart_auth.store import AuthStore
 from tests.smart_auth.conftest import World, header_of, payload_of
@@ -46,6 +47,13 @@ def test_a_token_identifies_its_holder_whatever_the_case_of_the_scheme(world: Wo
     assert (who.subject, who.client_id, who.role, who.patient) == ("account-1", "client-1", "patient", "Patient/1")
     assert who.grant_id == "grant-1"
     assert who.expires_us > time.time() * 1e6
+
+
+def test_a_token_that_names_no_purpose_has_that_of_the_role(world: World) -> None:
+    """So that Consents, labels and the audit trail speak of the same one."""
+    bearer = Bearer(world.auth.keys, world.auth.revocations, world.terms.issuer, None, {"patient": "PATRQT"})
+    assert bearer.identify(f"Bearer {issued(world)}").purpose == "PATRQT"
+    assert bearer.identify(f"Bearer {issued(world, claims=replace(CLAIMS, purpose='HRESCH'))}").purpose == "HRESCH"
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dTpw", "nonsense"])

@@ -60,6 +60,7 @@ class ConsentBook:
         self._held: dict[str, tuple[int, tuple[str, Provision] | None]] = {}
         self._rules: dict[Provision, Entry] = {}
         self._naming: dict[str, dict[Provision, Entry]] = {}
+        self._identifying = 0
         self._of_patient: dict[str, dict[Provision, int]] = {}
         self._newest_us = 0
         self._fresh_until = 0.0
@@ -72,6 +73,11 @@ class ConsentBook:
     def entries(self) -> Collection[Entry]:
         """The rules, each with the patients (`Patient/1`) who have it."""
         return self._rules.values()
+
+    @property
+    def by_identifier(self) -> bool:
+        """Whether a rule names anybody by an identifier, so that those of a reader matter."""
+        return self._identifying > 0
 
     def naming(self, names: Iterable[str]) -> list[Entry]:
         """The rules that name one of these, each once."""
@@ -186,6 +192,7 @@ class ConsentBook:
             entry = self._rules[rule] = (self._grown(rule), set())
             for name in entry[0].names:
                 self._naming.setdefault(name, {})[rule] = entry
+                self._identifying += "|" in name
         entry[1].add(patient)
         counts = self._of_patient.setdefault(patient, {})
         counts[rule] = counts.get(rule, 0) + 1
@@ -204,6 +211,7 @@ class ConsentBook:
             return
         del self._rules[rule]
         for name in tree.names:
+            self._identifying -= "|" in name
             del self._naming[name][rule]
             if not self._naming[name]:
                 del self._naming[name]

@@ -36,11 +36,13 @@ class Recipient:
         names: references and identifiers of the reader, of the reader's roles, teams, organizations
         purpose: why they read: a code of v3-ActReason
         now_us: when
+        maybe: what may be one of their identifiers: it has no system, and the same value
     """
 
     names: frozenset[str]
     purpose: str
     now_us: int
+    maybe: frozenset[str] = frozenset()
 
 
 class TooIntricateError(Exception):
@@ -69,7 +71,8 @@ class Tree:
     def applies(self, reader: Recipient, *, wide: bool) -> bool:
         """Whether the rule is about this reader, now, for this purpose."""
         rule = self.rule
-        if rule.recipients is not None and rule.recipients.isdisjoint(reader.names):
+        names = reader.names | reader.maybe if wide else reader.names
+        if rule.recipients is not None and rule.recipients.isdisjoint(names):
             return False
         if self.purposes and reader.purpose not in self.purposes:
             return False

@@ -39,7 +39,8 @@ class Provision:
     Attributes:
         permits: whether it permits; else it denies
         period: when it holds; None: always
-        recipients: whom it is about, as references, or as identifiers `system|value`; None: anybody
+        recipients: whom it is about, as references, or as identifiers `system|value`, of which `|value` has no
+            system; None: anybody
         unsure: whether it names somebody who cannot be told, or says something that is not understood
         actions: codes of consentaction; empty: all
         purposes: why somebody reads; empty: whyever
@@ -145,6 +146,8 @@ def _actors(rows: list[Json], base_url: str) -> tuple[frozenset[str] | None, fro
             continue
         named = named or not roles & AUTHORS
         names = _names(row.get("reference"), base_url)
+        if roles & AUTHORS:
+            names = [name for name in names if "|" not in name]  # data name their authors by reference
         unsure = unsure or not names
         anybody = anybody or (not names and not roles & AUTHORS)
         (authors if roles & AUTHORS else recipients).update(names)

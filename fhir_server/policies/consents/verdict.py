@@ -72,7 +72,7 @@ class Consents:
             without: patients whose Consents do not count, since the glass is broken for them
         """
         general = self._general_of(reader)
-        naming = self._book.naming(reader.names)
+        naming = self._book.naming(reader.names | reader.maybe)
         if not naming and not without:
             return self._plain(general, verbs)
         denied, allowed = dict(general.denied), dict(general.allowed)
