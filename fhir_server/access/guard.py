@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fhir_server.access.attachments import BINARY
 from fhir_server.access.compiled import ANYTHING, NOTHING, Compiler
+from fhir_server.access.implied import Remainder
 from fhir_server.model import codec
 from fhir_server.model.access import AccessPolicy, Verb
 from fhir_server.model.errors import ForbiddenError
 from fhir_server.search.compartment import PATIENT, owner_of
 from fhir_server.search.index import Indexer
-from fhir_server.search.matching import meets
+from fhir_server.search.matching import Predicate, fields_of, predicate_of
 from fhir_server.search.types.conditions import Filter
 from fhir_server.storage.document import Version
 
-#: Values in a filter above which a read by id is judged in this process, by the entries of the one resource.
-LONG = 300
+#: What a document that is read has beside its index entries, by which a filter can judge it.
+OWN_FIELDS = frozenset({"_id", "v", "t", "d"})
 
 _ACTS = {"c": "create", "r": "read", "u": "change", "d": "delete", "s": "search"}
 
@@ -28,6 +30,19 @@ class Reads(Protocol):
     async def get(self, resource_type: str, resource_id: str, verb: Verb = "r") -> Version | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Tells of a document that was read whether it meets a filter.
+
+    Attributes:
+        entries: the fields of index entries (`x.subject`) that must be read for that
+        admits: asks the document
+    """
+
+    entries: tuple[str, ...]
+    admits: Predicate
+
+
 class Guard:
     """The filters of one policy, each compiled when it is first needed."""
 
@@ -36,8 +51,11 @@ class Guard:
         self._compiler = compiler
         self._indexer = indexer
         self._filters: dict[tuple[str, Verb], Filter] = {}
-        self._long: dict[tuple[str, Verb], bool] = {}
         self._known: dict[str, Filter] = {}
+        self._known_tests: dict[str, Predicate] = {}
+        self._judges: dict[tuple[str, Verb], Judge | None] = {}
+        self._tests: dict[tuple[str, Verb], Predicate] = {}
+        self._rests: dict[str, Remainder] = {}
 
     async def filter_of(self, resource_type: str, verb: Verb) -> Filter:
         """What a document must meet; empty where the policy does not limit this verb for this type."""
@@ -72,7 +90,14 @@ class Guard:
     async def knows(self, version: Version) -> bool:
         """Whether a version is one that the caller may know to be there."""
         condition = await self.known(version.type)
-        return condition is ANYTHING or (version.body is not None and meets(condition, self._document_of(version)))
+        if condition is ANYTHING:
+            return True
+        if version.body is None:
+            return False
+        test = self._known_tests.get(version.type)
+        if test is None:
+            test = self._known_tests[version.type] = predicate_of(condition)
+        return test(self._document_of(version))
 
     def owners_in(self, version: Version) -> set[str]:
         """The ids of the patients to whom a version says that it belongs."""
@@ -83,13 +108,21 @@ class Guard:
         references = [found] if isinstance(found, str) else found
         return {r.partition("/")[2] for r in references if isinstance(r, str) and r.startswith(f"{PATIENT}/")}
 
-    async def is_long(self, resource_type: str, verb: Verb) -> bool:
-        """Whether a filter names so much (thousands of patients) that sending it costs more than judging here."""
+    async def judged_by(self, resource_type: str, verb: Verb) -> Judge | None:
+        """The filter as a function of a document, with the index entries that it looks at; None where it looks at more
+        than a read fetches, so that only the database can tell."""
         key = (resource_type, verb)
-        found = self._long.get(key)
-        if found is None:
-            found = self._long[key] = length_of(await self.filter_of(resource_type, verb)) > LONG
-        return found
+        if key not in self._judges:
+            self._judges[key] = judge_of(await self.filter_of(resource_type, verb))
+        return self._judges[key]
+
+    async def beside(self, resource_type: str, filter: Mapping[str, Any]) -> Filter:
+        """What the documents that meet a search's filter must meet, too, to be found."""
+        rest = self._rests.get(resource_type)
+        if rest is None:
+            condition = await self.filter_of(resource_type, "s")
+            rest = self._rests[resource_type] = Remainder(condition)
+        return rest.beside(filter)
 
     async def limits(self, resource_type: str, verb: Verb) -> bool:
         """Whether there can be documents of the type that the policy hides from this verb."""
@@ -100,7 +133,13 @@ class Guard:
         condition = await self.filter_of(version.type, verb)
         if condition is ANYTHING:
             return True
-        return version.body is not None and meets(condition, self._document_of(version))
+        if version.body is None:
+            return False
+        key = (version.type, verb)
+        test = self._tests.get(key)
+        if test is None:
+            test = self._tests[key] = predicate_of(condition)
+        return test(self._document_of(version))
 
     def _document_of(self, version: Version) -> Mapping[str, Any]:
         return {"_id": version.id, "v": version.version, "t": version.moment_us, "x": self.entries_of(version)}
@@ -152,13 +191,14 @@ class Guard:
                 raise forbidden(new.type, "c" if previous is None or previous.deleted else "u")
 
 
-def length_of(condition: Any) -> int:
-    """How many values a filter names."""
-    if isinstance(condition, Mapping):
-        return sum(map(length_of, condition.values()))
-    if isinstance(condition, list):
-        return sum(map(length_of, condition))
-    return 1
+def judge_of(condition: Filter) -> Judge | None:
+    fields = fields_of(condition)
+    entries = sorted(name for name in fields if name.startswith("x."))
+    if not fields <= OWN_FIELDS.union(entries):
+        return None
+    # Of `x.a` and `x.a.b` the database takes the wider one alone.
+    wanted = tuple(name for name in entries if not any(name.startswith(f"{other}.") for other in entries))
+    return Judge(wanted, predicate_of(condition))
 
 
 def forbidden(resource_type: str, verb: Verb) -> ForbiddenError:

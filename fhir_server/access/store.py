@@ -7,6 +7,7 @@ whoever calls it, rather than let something through.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from fhir_server.access.attachments import BINARY, addresses_of, context_of, pointed_to
@@ -19,6 +20,7 @@ from fhir_server.model.errors import ForbiddenError
 from fhir_server.search.compartment import PATIENT
 from fhir_server.search.compile import all_of
 from fhir_server.search.lineage import PROVENANCE
+from fhir_server.search.matching import UnknownConditionError
 from fhir_server.search.types.conditions import any_of
 from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.document import FIELDS, Blob, Version, past_version_of
@@ -103,10 +105,9 @@ class GuardedUnit(Unit):
         fields: Mapping[str, Any] = FIELDS,
         shared: bool = False,
     ) -> list[Row]:
-        condition = await self._guard.filter_of(resource_type, "s")
-        return await self._inner.find(
-            resource_type, all_of([dict(filter), condition]), sort=sort, limit=limit, fields=fields
-        )
+        rest = await self._guard.beside(resource_type, filter)
+        guarded = all_of([dict(filter), rest]) if rest else filter
+        return await self._inner.find(resource_type, guarded, sort=sort, limit=limit, fields=fields)
 
     async def aggregate(
         self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
@@ -116,8 +117,8 @@ class GuardedUnit(Unit):
     async def count(
         self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
     ) -> int:
-        condition = await self._guard.filter_of(resource_type, "s")
-        return await self._inner.count(resource_type, all_of([dict(filter), condition]), limit)
+        rest = await self._guard.beside(resource_type, filter)
+        return await self._inner.count(resource_type, all_of([dict(filter), rest]), limit)
 
     async def estimate(self, resource_type: str) -> int:
         return await self.count(resource_type, {})
@@ -166,9 +167,10 @@ class GuardedStore(Store):
         if resource_type == BINARY:
             found = await self._inner.get(BINARY, resource_id)
             return found if found is not None and await self.shows_binary(found, verb, self._inner) else None
-        if resource_type != PROVENANCE and await self._guard.is_long(resource_type, verb):
-            found = await self._inner.get(resource_type, resource_id)
-            return found if found is not None and await self._guard.allows(found, verb) else None
+        judge = await self._guard.judged_by(resource_type, verb)
+        if judge is not None:
+            with suppress(UnknownConditionError):  # then the database tells
+                return await self._inner.get_judged(resource_type, resource_id, judge.entries, judge.admits)
         return await self._inner.get_where(resource_type, resource_id, condition)
 
     async def shows(self, version: Version, verb: Verb, reads: Store | Unit) -> bool:
@@ -239,10 +241,9 @@ class GuardedStore(Store):
         fields: Mapping[str, Any] = FIELDS,
         shared: bool = False,
     ) -> list[Row]:
-        condition = await self._guard.filter_of(resource_type, "s")
-        return await self._inner.find(
-            resource_type, all_of([dict(filter), condition]), sort=sort, limit=limit, fields=fields, shared=shared
-        )
+        rest = await self._guard.beside(resource_type, filter)
+        guarded = all_of([dict(filter), rest]) if rest else filter
+        return await self._inner.find(resource_type, guarded, sort=sort, limit=limit, fields=fields, shared=shared)
 
     async def aggregate(
         self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False
@@ -253,8 +254,8 @@ class GuardedStore(Store):
     async def count(
         self, resource_type: str, filter: Mapping[str, Any], limit: int | None = None, *, shared: bool = False
     ) -> int:
-        condition = await self._guard.filter_of(resource_type, "s")
-        return await self._inner.count(resource_type, all_of([dict(filter), condition]), limit, shared=shared)
+        rest = await self._guard.beside(resource_type, filter)
+        return await self._inner.count(resource_type, all_of([dict(filter), rest]), limit, shared=shared)
 
     async def estimate(self, resource_type: str) -> int:
         """An estimate counts what others have, too: for a limited reader it is an exact count of their own."""

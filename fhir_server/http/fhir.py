@@ -13,7 +13,6 @@ import re
 import secrets
 import time
 import zlib
-from dataclasses import replace
 from urllib.parse import unquote
 
 import structlog
@@ -43,8 +42,8 @@ from fhir_server.http.presentation import PLAIN, Presentation, accepted, json_bo
 from fhir_server.http.rates import Rates, place_of
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.table import shape_of
+from fhir_server.interactions.views import Views
 from fhir_server.model import codec
-from fhir_server.model.access import Caller
 from fhir_server.model.clock import http_date_of
 from fhir_server.model.errors import FhirError, Issue, NotAcceptableError, outcome_of
 from fhir_server.model.exchange import Answer, Request, decoded
@@ -89,7 +88,7 @@ class FhirApplication:
         self._running = 0
         self._gzip_min_bytes = gzip_min_bytes
         self._gate = gate
-        self._entrance = entrance
+        self._views = Views(context, entrance)
         self._trail = trail
         self._rates = rates
         self._converter = Converter(context.registry)
@@ -169,7 +168,7 @@ class FhirApplication:
                 caller = await self._gate.caller_of(headers.get("authorization"))
                 if self._rates is not None:
                     self._rates.require(caller)
-                context = self._entered(caller)
+                context = self._views.of(caller)
             if carries_content(method, path):
                 receive = peeked = Peeked(receive, headers)
                 if await peeked.is_content():
@@ -189,8 +188,8 @@ class FhirApplication:
                 elif request.content_type == FORM and (b"_format" in request.body or b"_pretty" in request.body):
                     how = presentation_of(accept, request.parameters, lists_resources(method, path))
             answer = await context.dispatch(context, request)
-            if self._gate is not None and (written := types_written(answer)):
-                self._gate.noticed(written, context.caller.identity.subject)
+            if self._gate is not None and (answer.touched or answer.entries):
+                self._gate.noticed(types_written(answer), context.caller.identity.subject)
         except FhirError as error:
             answer = Answer(error.status, codec.encode(error.outcome()), dict(error.headers))
         except (ClientGoneError, asyncio.CancelledError):
@@ -213,12 +212,6 @@ class FhirApplication:
             except FhirError as error:  # it was carried out, and cannot be accounted for yet
                 answer = Answer(error.status, codec.encode(error.outcome()), dict(error.headers))
         return answer, how
-
-    def _entered(self, caller: Caller) -> Context:
-        """The server as somebody sees it."""
-        if caller.policy.everything:
-            return replace(self._context, caller=caller)
-        return self._context.under(caller, self._entrance.store_for(caller.policy))
 
     async def _shown(
         self, answer: Answer, how: Presentation, method: str, path: tuple[str, ...], request_id: str

@@ -18,6 +18,9 @@ from typing import Final, Literal, TypeAlias
 Verb: TypeAlias = Literal["c", "r", "u", "d", "s"]
 VERBS: Final = "cruds"
 
+#: Types with verbs of which a policy remembers whether it may allow them: more than there are.
+MOST_ASKED: Final = 1_000
+
 #: Stands for every resource type.
 ANY_TYPE: Final = "*"
 
@@ -178,10 +181,17 @@ class AccessPolicy:
     signs: tuple[Signed, ...] = ()
     stamp: tuple[str, str] | None = None
     version: str = ""
+    #: What `may` has found: layers have hundreds of grants, and it is asked with every request.
+    _may: dict[tuple[str, Verb], bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def may(self, resource_type: str, verb: Verb) -> bool:
         """Whether anything of this type can be allowed at all: asked before a request is carried out."""
-        return all(any(grant.covers(resource_type, verb) for grant in layer) for layer in self.layers)
+        found = self._may.get((resource_type, verb))
+        if found is None:
+            found = all(any(grant.covers(resource_type, verb) for grant in layer) for layer in self.layers)
+            if len(self._may) < MOST_ASKED:  # a type can be any word of an address
+                self._may[resource_type, verb] = found
+        return found
 
     def may_operate(self, operation: str) -> bool:
         return self.operations is None or operation in self.operations

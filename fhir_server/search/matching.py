@@ -18,13 +18,17 @@ from typing import Any
 
 Document = Mapping[str, Any]
 
+#: Tells of a document, or of the values at a path, whether a condition holds.
+Predicate = Callable[[Document], bool]
+Holds = Callable[[list[Any]], bool]
+
 
 class UnknownConditionError(Exception):
     """A filter says something that is not read here."""
 
 
 def meets(filter: Mapping[str, Any], document: Document) -> bool:
-    """Whether the document meets the filter.
+    """Whether the document meets the filter; for more than one document `predicate_of` is quicker.
 
     Args:
         document: as it would be stored: `_id`, `v`, `t`, and the index entries as `x`
@@ -32,24 +36,86 @@ def meets(filter: Mapping[str, Any], document: Document) -> bool:
     Raises:
         UnknownConditionError: the filter uses an operator that is not known here.
     """
-    return all(_clause(name, condition, document) for name, condition in filter.items())
+    return predicate_of(filter)(document)
 
 
-def _clause(name: str, condition: Any, document: Document) -> bool:
+def predicate_of(filter: Mapping[str, Any]) -> Predicate:
+    """A filter as a function, for many documents; it raises as `meets` where it comes upon what is not known here."""
+    return _all([_clause(name, condition) for name, condition in filter.items()])
+
+
+def fields_of(filter: Mapping[str, Any]) -> frozenset[str]:
+    """The fields at which a filter looks."""
+    names: set[str] = set()
+    for name, condition in filter.items():
+        if name.startswith("$"):
+            names.update(*map(fields_of, condition))
+        else:
+            names.add(name)
+    return frozenset(names)
+
+
+def _all(tests: Sequence[Predicate]) -> Predicate:
+    if len(tests) == 1:
+        return tests[0]
+
+    def all_hold(document: Document) -> bool:
+        for test in tests:  # noqa: SIM110  (a generator costs more than most tests)
+            if not test(document):
+                return False
+        return True
+
+    return all_hold
+
+
+def _any(tests: Sequence[Predicate]) -> Predicate:
+    if len(tests) == 1:
+        return tests[0]
+
+    def one_holds(document: Document) -> bool:
+        for test in tests:  # noqa: SIM110
+            if test(document):
+                return True
+        return False
+
+    return one_holds
+
+
+def _clause(name: str, condition: Any) -> Predicate:
     match name:
         case "$and":
-            return all(meets(part, document) for part in condition)
+            return _all([predicate_of(part) for part in condition])
         case "$or":
-            return any(meets(part, document) for part in condition)
+            return _any([predicate_of(part) for part in condition])
         case "$nor":
-            return not any(meets(part, document) for part in condition)
+            denied = _any([predicate_of(part) for part in condition])
+            return lambda document: not denied(document)
     if name.startswith("$"):
+        return _unknown(name)
+    path, holds = name.split("."), _condition(condition)
+    return lambda document: holds(_values_at(document, path))
+
+
+def _unknown(name: str) -> Callable[[Any], bool]:
+    def refuse(_: Any) -> bool:
         raise UnknownConditionError(name)
-    return _field_meets(list(_found(document, name.split("."))), condition)
+
+    return refuse
+
+
+def _values_at(document: Document, path: list[str]) -> list[Any]:
+    """What stands at a path; arrays on the way are looked into, one at its end comes as it is."""
+    value: Any = document
+    for depth, name in enumerate(path):
+        if type(value) is not dict:
+            return list(_found(value, path[depth:]))
+        if name not in value:
+            return []
+        value = value[name]
+    return [value]
 
 
 def _found(value: Any, path: list[str]) -> Iterator[Any]:
-    """What stands at a path; arrays on the way are looked into, one at its end comes as it is."""
     if not path:
         yield value
         return
@@ -62,64 +128,61 @@ def _found(value: Any, path: list[str]) -> Iterator[Any]:
                 yield from _found(element, path)
 
 
-def _field_meets(values: list[Any], condition: Any) -> bool:
+def _condition(condition: Any) -> Holds:
     if isinstance(condition, Mapping) and condition and all(key.startswith("$") for key in condition):
-        return all(_operator(key, operand, values) for key, operand in condition.items())
-    return _equal_to_any(values, condition)
+        parts = [_operator(key, operand) for key, operand in condition.items()]
+        return parts[0] if len(parts) == 1 else lambda values: all(part(values) for part in parts)
+    return _equal(condition)
 
 
-def _operator(name: str, operand: Any, values: list[Any]) -> bool:
+def _operator(name: str, operand: Any) -> Holds:
     match name:
         case "$eq":
-            return _equal_to_any(values, operand)
+            return _equal(operand)
         case "$ne":
-            return not _equal_to_any(values, operand)
+            equal = _equal(operand)
+            return lambda values: not equal(values)
         case "$in":
-            return _is_among(values, operand)
+            return _among(operand)
         case "$nin":
-            return not _is_among(values, operand)
+            among = _among(operand)
+            return lambda values: not among(values)
         case "$all":
-            return bool(operand) and all(_equal_to_any(values, one) for one in operand)
+            each = [_equal(one) for one in operand]
+            return lambda values: bool(each) and all(equal(values) for equal in each)
         case "$exists":
-            return bool(values) == bool(operand)
+            return lambda values: bool(values) == bool(operand)
         case "$not":
-            return not _field_meets(values, operand)
+            inner = _condition(operand)
+            return lambda values: not inner(values)
         case "$gt" | "$gte" | "$lt" | "$lte":
-            return any(_compares(name, value, operand) for value in _each(values))
+            return lambda values: any(_compares(name, value, operand) for value in _each(values))
         case "$regex":
-            return any(isinstance(value, str) and _pattern(operand).search(value) for value in _each(values))
+            return lambda values: any(isinstance(v, str) and _pattern(operand).search(v) for v in _each(values))
         case "$elemMatch":
-            return any(_element_meets(element, operand) for v in values if isinstance(v, list | tuple) for element in v)
+            matches = _element_test(operand)
+            return lambda values: any(matches(element) for v in values if isinstance(v, list | tuple) for element in v)
         case "$size":
-            return any(isinstance(value, list | tuple) and len(value) == operand for value in values)
+            return lambda values: any(isinstance(value, list | tuple) and len(value) == operand for value in values)
         case "$geoWithin":
-            return any(_is_within(value, operand) for value in _each(values))
-        case _:
-            raise UnknownConditionError(name)
+            return lambda values: any(_is_within(value, operand) for value in _each(values))
+    return _unknown(name)
 
 
-#: A list of texts that is longer is looked up, not walked; policies hold lists of thousands of patients.
-MANY = 16
+def _among(operand: Sequence[Any]) -> Holds:
+    """One of some values; policies hold lists of thousands of patients, so texts are looked up, not walked."""
+    if not all(isinstance(one, str) for one in operand):
+        tests = [_equal(one) for one in operand]
+        return lambda values: any(test(values) for test in tests)
+    known = frozenset(operand)
 
-#: The sets of such lists, by the lists' identity; each holds its list, so that no other can have that identity.
-_sets: dict[int, tuple[Sequence[Any], frozenset[str] | None]] = {}
+    def among(values: list[Any]) -> bool:
+        for value in _each(values):  # noqa: SIM110
+            if isinstance(value, str) and value in known:
+                return True
+        return False
 
-
-def _is_among(values: list[Any], operand: Sequence[Any]) -> bool:
-    if len(operand) > MANY and (known := _set_of(operand)) is not None:
-        return any(value in known for value in _each(values) if isinstance(value, str))
-    return any(_equal_to_any(values, one) for one in operand)
-
-
-def _set_of(operand: Sequence[Any]) -> frozenset[str] | None:
-    """A list of texts as a set; None for a list that holds anything else."""
-    held = _sets.get(id(operand))
-    if held is None or held[0] is not operand:
-        if len(_sets) >= 512:
-            _sets.clear()
-        texts = frozenset(operand) if all(isinstance(one, str) for one in operand) else None
-        held = _sets[id(operand)] = (operand, texts)
-    return held[1]
+    return among
 
 
 @lru_cache(maxsize=256)
@@ -136,10 +199,25 @@ def _each(values: list[Any]) -> Iterator[Any]:
             yield value
 
 
-def _element_meets(element: Any, condition: Mapping[str, Any]) -> bool:
+def _element_test(condition: Mapping[str, Any]) -> Callable[[Any], bool]:
     if any(key.startswith("$") and key not in ("$and", "$or", "$nor") for key in condition):
-        return _field_meets([element], condition)
-    return isinstance(element, Mapping) and meets(condition, element)
+        holds = _condition(condition)
+        return lambda element: holds([element])
+    test = predicate_of(condition)
+    return lambda element: isinstance(element, Mapping) and test(element)
+
+
+def _equal(wanted: Any) -> Holds:
+    if isinstance(wanted, str):
+
+        def same_text(values: list[Any]) -> bool:
+            for value in values:
+                if value == wanted or (isinstance(value, list | tuple) and wanted in value):
+                    return True
+            return False
+
+        return same_text
+    return lambda values: _equal_to_any(values, wanted)
 
 
 def _equal_to_any(values: list[Any], wanted: Any) -> bool:

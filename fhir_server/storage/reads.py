@@ -15,6 +15,9 @@ CONDITIONS = 5_000
 Condition = Mapping[str, Any]
 Reading = Gather[str, Version | None]
 
+#: A version, and the document with what was fetched of its index entries.
+WithEntries = tuple[Version, dict[str, Any]]
+
 
 class CurrentReads:
     """Reads of one database, by type, and by the condition that a document must meet to be seen."""
@@ -22,6 +25,7 @@ class CurrentReads:
     def __init__(self, database: Any) -> None:
         self._database = database
         self._plain: dict[str, Reading] = {}
+        self._with_entries: dict[tuple[str, tuple[str, ...]], Gather[str, WithEntries | None]] = {}
         self._conditional: dict[tuple[str, int], tuple[Condition, Reading]] = {}
 
     async def get(self, resource_type: str, resource_id: str, condition: Condition | None = None) -> Version | None:
@@ -35,6 +39,31 @@ class CurrentReads:
         if gather is None:
             gather = self._plain[resource_type] = Gather(self._reader(resource_type, None), parallel=2)
         return await gather(resource_id)
+
+    async def with_entries(self, resource_type: str, resource_id: str, entries: tuple[str, ...]) -> WithEntries | None:
+        """The current version with some fields of its index entries; reads for whom these are the same go together."""
+        key = (resource_type, entries)
+        gather = self._with_entries.get(key)
+        if gather is None:
+            if len(self._with_entries) >= CONDITIONS:
+                self._with_entries.pop(next(iter(self._with_entries)))
+            gather = self._with_entries[key] = Gather(self._entries_reader(resource_type, entries), parallel=2)
+        return await gather(resource_id)
+
+    def _entries_reader(
+        self, resource_type: str, entries: tuple[str, ...]
+    ) -> Callable[[Sequence[str]], Awaitable[list[WithEntries | None]]]:
+        collection = self._database[resource_type]
+        fields = {**FIELDS, **dict.fromkeys(entries, 1)}
+
+        async def read(ids: Sequence[str]) -> list[WithEntries | None]:
+            wanted = ids[0] if len(ids) == 1 else {"$in": list(ids)}
+            with translated():
+                cursor = collection.find({"_id": wanted}, fields, batch_size=len(ids) + 1)
+                found = {d["_id"]: (version_of(resource_type, d), d) for d in await cursor.to_list()}
+            return [found.get(i) for i in ids]
+
+        return read
 
     def _under(self, resource_type: str, condition: Condition) -> Reading:
         key = (resource_type, id(condition))

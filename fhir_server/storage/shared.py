@@ -52,14 +52,37 @@ class Finding:
         sort = [{"$sort": dict(self.sort)}] if self.sort else []
         return [{"$match": self.filter}, *sort, {"$limit": self.limit}, {"$project": self.fields}]
 
-    def asked(self) -> tuple[str, str] | None:
-        """The field and its value, if that is all that is asked for, and its rows can be told by it."""
-        if len(self.filter) != 1 or tuple(self.sort) != BY_ID:
+    def asked(self) -> Asked | None:
+        """The field and its value, if it is these that are asked for, and rows can be told by them.
+
+        What else must hold (of a limited reader, say) is left as it is.
+        """
+        if tuple(self.sort) != BY_ID or any(name[:2] == "x." for name in self.fields):
             return None
-        ((field, value),) = self.filter.items()
-        if type(value) is not str or not field.startswith("x.") or any(name[:2] == "x." for name in self.fields):
-            return None
-        return field, value
+        found: Asked | None = None
+        rest: dict[str, Any] = {}
+        for field, value in self.filter.items():
+            if found is None and type(value) is str and field.startswith("x."):
+                found = Asked(field, value, rest)
+            elif field == "$nor":
+                rest[field] = value
+            else:
+                return None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A field, a value of it, and what must hold besides: denials, which policies have and a plain search has not."""
+
+    field: str
+    value: str
+    rest: Mapping[str, Any]
+
+    @property
+    def sign(self) -> tuple[tuple[str, int], ...]:
+        """The same for what must hold of several searches at once, where it is the same object."""
+        return tuple((name, id(condition)) for name, condition in self.rest.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +94,7 @@ class Piping:
 
 
 Query = Finding | Piping
-Kind = tuple[str, str, int, tuple[str, ...]]
+Kind = tuple[str, str, int, tuple[str, ...], tuple[tuple[str, int], ...]]
 
 
 class Shared:
@@ -109,20 +132,22 @@ class Shared:
         """What searches have in common that may go together as one `find`; None for those that may not."""
         if type(query) is not Finding or (asked := query.asked()) is None:
             return None
-        if self._aside.get((query.collection, asked[0]), 0.0) > time.monotonic():
+        if self._aside.get((query.collection, asked.field), 0.0) > time.monotonic():
             return None
-        return query.collection, asked[0], query.limit, tuple(query.fields)
+        return query.collection, asked.field, query.limit, tuple(query.fields), asked.sign
 
     async def _of_kind(self, kind: Kind | None, queries: Sequence[Query]) -> list[Found | Exception]:
         """The rows of each search, all of one kind."""
         if kind is None:
             return await self._of_union(queries)
-        collection, field, limit, fields = kind
-        values = [asked[1] for query in queries if type(query) is Finding and (asked := query.asked())]
+        collection, field, limit, fields, _ = kind
+        asked = [one for query in queries if type(query) is Finding and (one := query.asked())]
+        values = [one.value for one in asked]
         most = limit * len(values)
         wanted = dict.fromkeys((*fields, field), 1)
         try:
-            rows = await self._find(Finding(collection, {field: {"$in": [*set(values)]}}, (), most, wanted))
+            several = {field: {"$in": [*set(values)]}, **asked[0].rest}
+            rows = await self._find(Finding(collection, several, (), most, wanted))
         except (FhirError, PyMongoError):
             return await self._each(queries)
         if len(rows) == most:

@@ -142,6 +142,21 @@ class Store:
         """The current version, if it meets a condition; gathered where the condition is the same object."""
         return await self._reads.get(resource_type, resource_id, condition)
 
+    async def get_judged(
+        self,
+        resource_type: str,
+        resource_id: str,
+        entries: tuple[str, ...],
+        admits: Callable[[Mapping[str, Any]], bool],
+    ) -> Version | None:
+        """The current version, if its document is admitted; a deletion, which has no entries to tell by, never is.
+
+        Args:
+            entries: the fields of the index entries that are read for that; reads with the same ones are gathered
+        """
+        found = await self._reads.with_entries(resource_type, resource_id, entries)
+        return found[0] if found is not None and not found[0].deleted and admits(found[1]) else None
+
     async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None:
         """A version that is no longer current."""
         return await self._past(f"{resource_type}/{resource_id}/{version}")

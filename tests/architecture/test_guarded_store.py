@@ -19,6 +19,7 @@ LACKING = {
         "erase_past",
         "explain",
         "forget",
+        "get_judged",
         "get_where",
         "latest",
         "open",
