@@ -124,6 +124,7 @@ def trail_of(settings: Settings, store: Store, indexer: Indexer) -> tuple[Trail 
         return None, None
     key = audit_keys_of(settings)[0]
     trail = Trail(store.batches, settings.base_url, key=key, witness=settings.data_dir / WITNESS)
+    store.pause_for(trail.between)
     return trail, Materializer(store, indexer, trail, days=settings.audit_days, key=key)
 
 

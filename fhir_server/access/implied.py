@@ -1,9 +1,9 @@
 """What a search says already need not be said again: the part of a policy's filter that it leaves open.
 
-A clinician of hundreds of patients who searches `Observation?patient=p5` asks for what is about p5. That is a patient of
-theirs, so the list of all of them adds nothing but work: in the query, and for the database, which would weigh the list's
-index against that of the search. What is left is mostly short, and the same for many callers, so that their searches can
-be gathered like those of anybody else.
+A clinician of hundreds of patients who searches `Observation?patient=p5` asks for what is about p5. That is a patient
+of theirs, so the list of all of them adds nothing but work: in the query, and for the database, which would weigh the
+index of the list against that of the search. What is left is mostly short, and the same for many callers, so that their
+searches can be gathered like those of anybody else.
 
 Only one rule is used, and only on the conditions that all must hold: who has one of some values in a field has one of
 any greater set. Whatever is not seen to follow stays.

@@ -142,6 +142,13 @@ class GuardedStore(Store):
         self._base_url = base_url
         self.blobs: Blobs = inner.blobs
 
+    def unawaited(self) -> GuardedStore:
+        return GuardedStore(self._inner.unawaited(), self._guard, self._base_url)
+
+    @property
+    def term(self) -> Any:
+        return self._inner.term
+
     @property
     def unguarded(self) -> Store:
         return self._inner

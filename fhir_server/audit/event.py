@@ -100,6 +100,11 @@ class Event(msgspec.Struct, array_like=True, omit_defaults=True):
         """About how much memory it keeps in use until it is written."""
         return 500 + 300 * len(self.entries)
 
+    @property
+    def parts(self) -> int:
+        """How many things were done: the request, and each entry of a Bundle."""
+        return 1 + len(self.entries)
+
     def event(self) -> Event:
         return self
 
@@ -109,6 +114,8 @@ class Eventful(Protocol):
 
     @property
     def bytes_held(self) -> int: ...
+    @property
+    def parts(self) -> int: ...
     def event(self) -> Event: ...
 
 

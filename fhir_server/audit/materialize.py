@@ -42,7 +42,8 @@ EVENTS = 500
 BREATH = 10
 PORTION = 500
 
-#: So many events a second are a busy process: then this work takes three hundredths of its time.
+#: So many events a second, entries of Bundles among them, are a busy process: then this work takes three hundredths of
+#: its time.
 BUSY_PER_S = 200
 BUSY_SHARE = 0.03
 BUSY_LOOK_S = 0.1

@@ -22,6 +22,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class Pace:
         most_events, most_bytes: so many may wait; then requests do
         patience_s: how long a request waits for room, and a change for its record
         closing_s: how long the end of the server waits for the last batch
+        between_s: how long changes wait at most for the batch under way before they are made
     """
 
     flush_s: float = 0.2
@@ -53,6 +55,7 @@ class Pace:
     most_bytes: int = 64 * 2**20
     patience_s: float = 10.0
     closing_s: float = 10.0
+    between_s: float = 0.05
 
 
 #: Events worked out before others get their turn on the event loop.
@@ -102,6 +105,8 @@ class Trail:
         self._head: Link | None = None
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._noted = 0
@@ -115,7 +120,7 @@ class Trail:
         """Take an event that may be written a little later: a read, a search, a refusal."""
         waiting = self._waiting
         waiting.append(event)
-        self._noted += 1
+        self._noted += event.parts
         self._held_bytes += event.bytes_held
         if self._is_much:
             self._wake.set()
@@ -144,6 +149,17 @@ class Trail:
         except TimeoutError:
             raise behind("The request was carried out, but its audit record is not confirmed yet") from None
 
+    async def between(self) -> None:
+        """Return when no batch is under way, or this one takes long.
+
+        Whoever is about to write what waits for its record gains nothing by being quicker: the record goes with the
+        next batch. Meanwhile others come, and share both commands.
+        """
+        if not self._idle.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.between_s):
+                    await self._idle.wait()
+
     @property
     def _is_much(self) -> bool:
         return len(self._waiting) >= self._pace.flush_events or self._held_bytes >= self._pace.flush_bytes
@@ -159,7 +175,7 @@ class Trail:
 
     @property
     def noted(self) -> int:
-        """How many events this process has taken in, ever."""
+        """How many things that were done this process has taken in, ever: of a Bundle, each entry."""
         return self._noted
 
     async def admit(self) -> None:
@@ -246,9 +262,14 @@ class Trail:
         # Now the answers' bodies are no longer needed: only the events wait for the database.
         taken.clear()
         self._held_bytes = self._held_bytes - held if self._waiting else 0
-        await self._append(events)
+        self._idle.clear()
+        try:
+            await self._append(events)
+        finally:
+            self._idle.set()
         self._unwritten -= len(events)
         self._settle(recording)
+        await self._tell_witness()
         if not self.full:
             self._room.set()
 
@@ -279,7 +300,6 @@ class Trail:
             _log.warning("the audit trail is written again, after %d attempts", attempt + 1)
         if self.written is not None:
             self.written()
-        await self._tell_witness()
 
     async def _link(self, count: int, packed: bytes, tried: list[Link]) -> Link:
         """Link a batch behind the last one, whoever wrote that.

@@ -30,6 +30,11 @@ MOST_QUERY = 32 * 1024
 #: These write, and so do operations that say so, batches and transactions.
 CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
+#: Changes that come one at a time, or all at once. What is made of a SearchParameter, and the data of a Binary, follow
+#: the write and read it.
+LONE = frozenset({"create", "update", "patch", "delete", "transaction"})
+APART = frozenset({"SearchParameter", "Binary"})
+
 _KEY = re.compile(rb'"code":"(HS-[A-Z0-9\-]+)"')
 _LOCAL = re.compile(r"Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 
@@ -49,6 +54,10 @@ class Exchanged(msgspec.Struct):
     def bytes_held(self) -> int:
         answer = self.answer
         return 1000 + len(answer.body or b"") + len(self.request.body) + 2000 * len(answer.entries)
+
+    @property
+    def parts(self) -> int:
+        return 1 + len(self.answer.entries)
 
     def event(self) -> Event:
         operations = self.operations
@@ -91,6 +100,11 @@ async def audited(
         await trail.record(exchanged)
     else:
         trail.note(exchanged)
+
+
+def is_recorded_alone(method: str, path: tuple[str, ...]) -> bool:
+    """Whether a request is one change, of which nobody hears before its record is durable: see `Store.unawaited`."""
+    return method in CHANGES and APART.isdisjoint(path[:1]) and interaction_of(method, path, ()) in LONE
 
 
 def is_audited(request: Request, answer: Answer, operations: Sequence[Operation]) -> bool:

@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 import zlib
+from collections.abc import Set
 from urllib.parse import unquote
 
 import structlog
@@ -22,7 +23,7 @@ from fhir_server.access.entrance import Entrance
 from fhir_server.access.gate import Gate
 from fhir_server.audit.trail import Trail
 from fhir_server.formats.convert import Converter
-from fhir_server.http.audited import audited
+from fhir_server.http.audited import audited, is_recorded_alone
 from fhir_server.http.body import ClientGoneError, body_of
 from fhir_server.http.content import (
     Peeked,
@@ -45,7 +46,7 @@ from fhir_server.interactions.table import shape_of
 from fhir_server.interactions.views import Views
 from fhir_server.model import codec
 from fhir_server.model.clock import http_date_of
-from fhir_server.model.errors import FhirError, Issue, NotAcceptableError, outcome_of
+from fhir_server.model.errors import FhirError, Issue, NotAcceptableError, UnavailableError, outcome_of
 from fhir_server.model.exchange import Answer, Request, decoded
 
 log = structlog.get_logger("fhir")
@@ -56,6 +57,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 THREAD_BYTES = 512 * 1024
 
 SLOW_S = 2.0
+
+NOTHING: Set[str] = frozenset()
 
 #: What most clients send; nothing needs to be negotiated then.
 PLAIN_ACCEPTS = frozenset({"", "*/*", FHIR_JSON})
@@ -81,7 +84,7 @@ class FhirApplication:
         trail: Trail | None = None,
         rates: Rates | None = None,
     ) -> None:
-        self._context = context
+        self._store = context.repository.store
         self._base_url = base_url
         self._mount = len(mount)
         self._limits = limits
@@ -137,7 +140,11 @@ class FhirApplication:
         request_id: str,
     ) -> tuple[Answer, Presentation]:
         """The answer, in JSON, and how it is to be shown; errors have become outcomes."""
-        how, request, context = PLAIN, None, self._context
+        how, request, view = PLAIN, None, self._views.open
+        context, written = view.context, NOTHING
+        # The record of a lone change makes the change durable, too: it stands behind it in the same oplog.
+        by_record = self._trail is not None and is_recorded_alone(method, path)
+        term = self._store.term if by_record else None
         try:
             query = scope["query_string"].decode("latin-1")
             self._limits.require(len(raw_path(scope)) + len(query), scope["headers"], self._running)
@@ -168,7 +175,8 @@ class FhirApplication:
                 caller = await self._gate.caller_of(headers.get("authorization"))
                 if self._rates is not None:
                     self._rates.require(caller)
-                context = self._views.of(caller)
+                view = self._views.of(caller)
+                context = view.context
             if carries_content(method, path):
                 receive = peeked = Peeked(receive, headers)
                 if await peeked.is_content():
@@ -187,9 +195,8 @@ class FhirApplication:
                     request.content_type = FHIR_JSON
                 elif request.content_type == FORM and (b"_format" in request.body or b"_pretty" in request.body):
                     how = presentation_of(accept, request.parameters, lists_resources(method, path))
-            answer = await context.dispatch(context, request)
-            if self._gate is not None and (answer.touched or answer.entries):
-                self._gate.noticed(types_written(answer), context.caller.identity.subject)
+            answer = await context.dispatch(view.unawaited if by_record else context, request)
+            written = types_written(answer)
         except FhirError as error:
             answer = Answer(error.status, codec.encode(error.outcome()), dict(error.headers))
         except (ClientGoneError, asyncio.CancelledError):
@@ -209,8 +216,12 @@ class FhirApplication:
                     address=address,
                     request_id=request_id,
                 )
+                if by_record and written and self._store.term != term:
+                    raise unsure()
             except FhirError as error:  # it was carried out, and cannot be accounted for yet
                 answer = Answer(error.status, codec.encode(error.outcome()), dict(error.headers))
+        if written and self._gate is not None:  # now it can be read
+            self._gate.noticed(written, context.caller.identity.subject)
         return answer, how
 
     async def _shown(
@@ -272,8 +283,10 @@ class FhirApplication:
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" or body is None else body})
 
 
-def types_written(answer: Answer) -> set[str]:
+def types_written(answer: Answer) -> Set[str]:
     """The types of the resources that a request has made versions of."""
+    if not answer.touched and not answer.entries:
+        return NOTHING
     parts = (answer, *(inner for _, inner in answer.entries))
     return {made.reference.partition("/")[0] for part in parts for made in part.touched}
 
@@ -288,6 +301,15 @@ def address_of(scope: Scope) -> str:
     """Where a request came from, without the port."""
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def unsure() -> UnavailableError:
+    return UnavailableError(
+        "Another member of the database became its primary during the request, so that it is not certain that it was "
+        "carried out. Read what stands there, and try again.",
+        key="HS-STORE-UNAVAILABLE",
+        headers={"Retry-After": "2"},
+    )
 
 
 def internal_error(request_id: str) -> Answer:

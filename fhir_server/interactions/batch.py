@@ -22,6 +22,7 @@ AT_ONCE = 32
 async def batch(context: Context, request: Request, bundle: Envelope) -> Answer:
     """Answer every entry, in the order of the request; one that fails does not touch the others."""
     refuse_source(request, "a batch, whose entries are changes of their own")
+    context = context.awaited or context  # an entry may read what another has written
     turn = asyncio.Semaphore(AT_ONCE)
     carried_out: list[tuple[Request, Answer]] = []
 

@@ -46,6 +46,8 @@ class Context:
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions. `jobs`, `feed` and `timers` go on beside requests. `caught_up` returns when all that was done until now
     can be found as AuditEvents.
+
+    `awaited` is the same server where each write is durable when it returns; None where it is so here.
     """
 
     registry: Registry
@@ -64,6 +66,7 @@ class Context:
     caller: Caller = NOBODY
     unguarded: Context | None = None
     guarded: Context | None = None
+    awaited: Context | None = None
     break_glass: BreakGlass | None = None
     security: bytes = b""
 
@@ -92,6 +95,13 @@ class Context:
     def seen(self) -> Context:
         """The server as the caller sees it, in an operation that reaches beyond that."""
         return self.guarded or self
+
+    def unawaited(self) -> Context:
+        """The same server for one change whose audit record is durable before it is answered: see `Store.unawaited`.
+
+        What is done after a write, and would read it again, needs `awaited`.
+        """
+        return replace(self, repository=self.repository.unawaited(), awaited=self)
 
     def within(self, unit: Unit) -> Context:
         """The same server, reading what a transaction sees."""

@@ -18,7 +18,7 @@ from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.repository import Change
-from fhir_server.storage.store import VersionConflictError
+from fhir_server.storage.writes import VersionConflictError
 
 Json = dict[str, Any]
 LABELS = ("profile", "security", "tag")

@@ -17,15 +17,31 @@ from fhir_server.model.access import AccessPolicy, Caller, Identity
 KEPT = 2_000
 
 
+class View:
+    """The server as one caller sees it, and the same for a change whose record is durable before its answer."""
+
+    __slots__ = ("context", "unawaited")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.unawaited = context.unawaited()
+
+
 class Views:
     """Gives the context of a caller."""
 
     def __init__(self, context: Context, entrance: Entrance) -> None:
         self._context = context
         self._entrance = entrance
-        self._kept: dict[tuple[int, int], tuple[Identity, AccessPolicy, Context]] = {}
+        self._open = View(context)
+        self._kept: dict[tuple[int, int], tuple[Identity, AccessPolicy, View]] = {}
 
-    def of(self, caller: Caller) -> Context:
+    @property
+    def open(self) -> View:
+        """The server where nobody is asked who they are."""
+        return self._open
+
+    def of(self, caller: Caller) -> View:
         """The server as somebody sees it."""
         key = (id(caller.identity), id(caller.policy))
         known = self._kept.get(key)
@@ -33,7 +49,7 @@ class Views:
             if len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(self._kept)))
             # Holding both keeps their ids their own.
-            known = self._kept[key] = (caller.identity, caller.policy, self._made(caller))
+            known = self._kept[key] = (caller.identity, caller.policy, View(self._made(caller)))
         return known[2]
 
     def _made(self, caller: Caller) -> Context:

@@ -46,8 +46,9 @@ from fhir_server.repository.rules import NO_RULES, Rules
 from fhir_server.search.index import Indexer
 from fhir_server.search.lineage import PROVENANCE
 from fhir_server.storage.document import Version
-from fhir_server.storage.store import Store, VersionConflictError
+from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
+from fhir_server.storage.writes import VersionConflictError
 from fhir_server.validation import Validator
 
 __all__ = [
@@ -112,6 +113,12 @@ class Repository(Reading):
         """The same repository, reading what a transaction sees."""
         inner = copy(self)
         inner._reads = unit
+        return inner
+
+    def unawaited(self) -> Repository:
+        """The same repository for who makes a record durable behind each change before it answers."""
+        inner = copy(self)
+        inner._store = inner._reads = self._store.unawaited()
         return inner
 
     def under(self, store: Store, caller: Caller) -> Repository:

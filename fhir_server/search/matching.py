@@ -211,7 +211,7 @@ def _equal(wanted: Any) -> Holds:
     if isinstance(wanted, str):
 
         def same_text(values: list[Any]) -> bool:
-            for value in values:
+            for value in values:  # noqa: SIM110
                 if value == wanted or (isinstance(value, list | tuple) and wanted in value):
                     return True
             return False

@@ -18,13 +18,15 @@ Result = TypeVar("Result")
 class Gather(Generic[Item, Result]):
     """Run `run(items)` for all items that wait, with at most `parallel` runs at once.
 
+    `ready` is awaited before each run; what comes meanwhile goes along.
+
     One run at a time makes the largest commands: right for writes, which await the journal. Reads take two.
 
     `run` returns one result per item, in order; a result that is an exception is raised to its caller alone. When `run`
     itself raises, every caller of that run gets the exception.
     """
 
-    __slots__ = ("_parallel", "_run", "_running", "_scheduled", "_size", "_tasks", "_waiting")
+    __slots__ = ("_parallel", "_ready", "_run", "_running", "_scheduled", "_size", "_tasks", "_waiting")
 
     def __init__(
         self,
@@ -32,10 +34,12 @@ class Gather(Generic[Item, Result]):
         *,
         parallel: int = 1,
         size: int = 500,
+        ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._run = run
         self._parallel = parallel
         self._size = size
+        self._ready = ready
         self._running = 0
         self._scheduled = False
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
@@ -53,14 +57,21 @@ class Gather(Generic[Item, Result]):
     def _start(self) -> None:
         self._scheduled = False
         while self._waiting and self._running < self._parallel:
-            batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
+            batch = self._taken(self._size)
             self._running += 1
             task = asyncio.get_running_loop().create_task(self._flush(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _taken(self, most: int) -> list[tuple[Item, asyncio.Future[Result]]]:
+        taken, self._waiting = self._waiting[:most], self._waiting[most:]
+        return taken
+
     async def _flush(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
+            if self._ready is not None:
+                await self._ready()
+                batch += self._taken(self._size - len(batch))
             results = await self._run([item for item, _ in batch])
         except BaseException as error:
             for _, future in batch:

@@ -1,25 +1,21 @@
 """The store: current versions by type, and every earlier one in the history.
 
-**How a single write is safe without a transaction.** A create inserts one document. A change first copies the version
-that it replaces into the history, then replaces the current document if it still holds that version (compare and set).
-The copy is journalled before the replacement, since both go through one oplog; a crash between the two leaves a copy
-of a version that is still current, which readers recognise by its number. So a `kill -9` at any point loses no
-acknowledged write and shows no half of one. Changes of several resources use a MongoDB transaction (`transact`).
+How a single write is safe without a transaction is told in `storage.writes`; changes of several resources use a
+MongoDB transaction (`transact`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any, TypeVar
 
-from pymongo import InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo import UpdateOne
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from fhir_server.model.access import Verb
-from fhir_server.model.errors import ConflictError
 from fhir_server.storage.batches import Batches
 from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.changes_stream import ChangesStream
@@ -34,28 +30,13 @@ from fhir_server.storage.document import (
 from fhir_server.storage.gather import Gather
 from fhir_server.storage.indexes import IndexLike, drop_own, make_base_indexes, make_indexes
 from fhir_server.storage.reads import CurrentReads
-from fhir_server.storage.refused import row_errors
 from fhir_server.storage.rows import Rows
 from fhir_server.storage.shared import Finding, Found, Piping, Shared
 from fhir_server.storage.unit import Unit
-
-#: Acknowledged by the primary, not awaited in the journal: what follows it in the oplog is awaited.
-ORDERED = WriteConcern(w=1, j=False)
+from fhir_server.storage.writes import LOCAL, ORDERED, SingleWrites
 
 T = TypeVar("T")
-Change = tuple[Version, Version]
 Keys = Sequence[tuple[str, int]]
-
-
-class VersionConflictError(ConflictError):
-    """409: the document that a write wanted to make or replace is not as the writer saw it."""
-
-
-def lost_race(version: Version) -> VersionConflictError:
-    return VersionConflictError(
-        f"{version.type}/{version.id} was changed by another request at the same time; read it and try again.",
-        key="HS-STORE-CONFLICT",
-    )
 
 
 class Store:
@@ -72,8 +53,9 @@ class Store:
         self.batches = Batches(self._database)
         self.changes = ChangesStream(self._database)
         self._reads = CurrentReads(self._database)
-        self._inserts: dict[str, Gather[Version, None]] = {}
-        self._changes: dict[str, Gather[Change, None]] = {}
+        self._concern = DURABLE
+        self._unawaited: Store | None = None
+        self._writes = SingleWrites(self._database, client)
         self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=2)
         self._shared = Shared(self._find, self._aggregate)
         self._ready: dict[str, asyncio.Future[None]] = {}
@@ -121,6 +103,32 @@ class Store:
         return sorted(names)
 
     # --- reading ----------------------------------------------------------------------------------------------------
+
+    # --- how long a write is awaited --------------------------------------------------------------------------------
+
+    def unawaited(self) -> Store:
+        """The same store for who makes something else durable behind each write before anybody is told of it.
+
+        Its writes are acknowledged by the primary alone. What is durable later in the same oplog carries them along;
+        whether it was the same, `term` tells.
+        """
+        if self._unawaited is None:
+            other = self._unawaited = copy(self)
+            other._concern = ORDERED
+        return self._unawaited
+
+    def pause_for(self, between: Callable[[], Awaitable[None]]) -> None:
+        """Let unawaited writes wait for the moments between the durable ones that follow them."""
+        self._writes.between = between
+
+    @property
+    def term(self) -> Any:
+        """Names the term of the primary; when it is the same before a write and after a durable one, so was the oplog."""
+        return self._writes.term
+
+    def _awaited(self) -> WriteConcern:
+        """How writes are acknowledged: behind mongos the next one may be on another shard, in another oplog."""
+        return DURABLE if self._writes.sharded else self._concern
 
     @property
     def unguarded(self) -> Store:
@@ -214,7 +222,7 @@ class Store:
 
         For who has just waited for another transaction to end, and must see what that one did.
         """
-        collection = self._database.get_collection(resource_type, read_concern=ReadConcern("local"))
+        collection = self._database.get_collection(resource_type, read_concern=LOCAL)
         with translated():
             cursor = await collection.aggregate(list(pipeline), maxTimeMS=self._max_time_ms)
             return list(await cursor.to_list())
@@ -262,75 +270,7 @@ class Store:
             VersionConflictError: 409; the current document is not (or no longer) what the writer saw.
         """
         await self.ensure(new.type)
-        if previous is None:
-            insert = self._inserts.get(new.type)
-            if insert is None:
-                insert = self._inserts[new.type] = Gather(self._inserter(new.type))
-            await insert(new)
-        else:
-            change = self._changes.get(new.type)
-            if change is None:
-                change = self._changes[new.type] = Gather(self._changer(new.type))
-            await change((new, previous))
-
-    def _inserter(self, resource_type: str) -> Callable[[Sequence[Version]], Awaitable[list[Exception | None]]]:
-        collection = self._database[resource_type]
-
-        async def insert(versions: Sequence[Version]) -> list[Exception | None]:
-            results: list[Exception | None] = [None] * len(versions)
-            with translated():
-                try:
-                    await collection.insert_many([v.current_document() for v in versions], ordered=False)
-                except BulkWriteError as error:
-                    for row in row_errors(error):
-                        results[row] = lost_race(versions[row])
-            return results
-
-        return insert
-
-    def _changer(self, resource_type: str) -> Callable[[Sequence[Change]], Awaitable[list[Exception | None]]]:
-        current = self._database[resource_type]
-
-        async def change(changes: Sequence[Change]) -> list[Exception | None]:
-            with translated():
-                # Behind mongos the copy may stand on another shard, in another oplog: then it is awaited by itself.
-                sharded = self._client.topology_description.topology_type_name == "Sharded"
-                epoch = await self._copy_to_history([old for _, old in changes], DURABLE if sharded else ORDERED)
-                result = await current.bulk_write(
-                    [ReplaceOne({"_id": new.id, "v": old.version}, new.current_document()) for new, old in changes],
-                    ordered=False,
-                )
-                if epoch != self._primary():
-                    # Another member became primary in between: what was not on a majority may be gone; say it again.
-                    await self._copy_to_history([old for _, old in changes], DURABLE)
-                if result.matched_count == len(changes):
-                    return [None] * len(changes)
-                return [None if await self._is_written(new) else lost_race(new) for new, _ in changes]
-
-        return change
-
-    async def _copy_to_history(self, versions: Sequence[Version], concern: WriteConcern) -> Any:
-        """Insert versions into the history, each once however often it is said; tells which primary took them."""
-        primary = self._primary()
-        history = self._database.get_collection(HISTORY, write_concern=concern)
-        try:
-            await history.bulk_write([InsertOne(v.history_document()) for v in versions], ordered=False)
-        except BulkWriteError as error:
-            row_errors(error)
-        return primary
-
-    def _primary(self) -> Any:
-        """Names the term of the primary that the driver knows; another value means that an election came in between."""
-        return self._client.topology_description.max_election_id
-
-    async def _is_written(self, new: Version) -> bool:
-        """Whether our own write made this version; it may have been replaced since."""
-        document = await self._database[new.type].find_one({"_id": new.id}, {"v": 1, "w": 1})
-        if document is None or document["v"] < new.version:
-            return False
-        if document["v"] > new.version:
-            document = await self._database[HISTORY].find_one({"_id": f"{new.type}/{new.id}/{new.version}"}, {"w": 1})
-        return document is not None and document["w"] == new.token
+        await self._writes.write(new, previous, self._awaited())
 
     async def set_entries(self, resource_type: str, rows: Sequence[tuple[str, int, Mapping[str, Any]]]) -> None:
         """Change what is indexed of `(id, version, change)`, where that version is still the current one."""
@@ -379,7 +319,7 @@ class Store:
         with translated():
             async with self._client.start_session() as session:
                 result, unit = await session.with_transaction(
-                    attempt, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
+                    attempt, read_concern=ReadConcern("snapshot"), write_concern=self._awaited()
                 )
         for told in unit.committed:
             told()
