@@ -210,6 +210,7 @@ def test_the_end_of_the_server_writes_what_waits(opened: Opened) -> None:
 def test_an_event_that_cannot_be_worked_out_keeps_no_other_back(opened: Opened) -> None:
     class Broken:
         bytes_held = 1
+        parts = 1
 
         def event(self) -> Event:
             raise KeyError("broken")
