@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.access import comparisons as of_access
 from benchmarks.apart import apart
 from benchmarks.data import DEFAULT_FOLDER, patients_folder
 from benchmarks.driver_baseline import measure_driver
@@ -19,7 +20,11 @@ from benchmarks.report import Comparison, LoadRow, Row, markdown
 from benchmarks.scenarios import Scenario, Scenarios, Settings
 from benchmarks.server import Server
 from benchmarks.target import Target
+from benchmarks.turns import Compared, Pace
 from fhir_server.load import LoadOptions, run
+
+#: The name, for `--only`, of what `benchmarks.access` measures.
+ACCESS = "access"
 
 #: How often two scenarios that are compared take their turns.
 TURNS = 5
@@ -40,16 +45,25 @@ def main() -> int:
                 mongodb = target.version()
             finally:
                 target.close()
+    guarded = _guarded(options)
     # Where the folders of the machine stand is nobody's business: their names are enough.
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     command = shlex.join(["python", "-m", "benchmarks", *words])
     text = markdown(
-        rows, comparisons, load, command=command, concurrency=options.concurrency, mongodb=mongodb, busy=busy
+        rows,
+        comparisons,
+        load,
+        command=command,
+        concurrency=options.concurrency,
+        mongodb=mongodb,
+        busy=busy,
+        guarded=guarded,
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, "utf-8")
     print(text)
-    return 1 if any(row.errors for row in rows) or (load and load.rejected) else 0
+    wrong = any(row.errors for row in rows) or any(one.errors for one in guarded)
+    return 1 if wrong or (load and load.rejected) else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -57,7 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each scenario and each baseline runs")
     parser.add_argument("--concurrency", type=int, default=8, help="callers at once")
     parser.add_argument("--workers", type=int, default=1, help="server processes")
-    parser.add_argument("--only", action="append", default=[], help="names of scenarios, by commas")
+    parser.add_argument("--only", action="append", default=[], help="names of scenarios, by commas; access is one")
     parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER, help="folder with the archive, or with Bundles")
     parser.add_argument("--no-load", action="store_true", help="begin with few patients of our own making")
     parser.add_argument("--out", type=Path, default=Path("docs/performance.md"), help="where the report goes")
@@ -81,9 +95,11 @@ def _measured(target: Target, options: argparse.Namespace) -> tuple[list[Row], l
     if options.no_load:
         scenarios.seed()
     makers = scenarios.makers()
-    wanted = {name for text in options.only for name in text.split(",")}
-    if unknown := wanted - set(makers):
-        raise SystemExit(f"No scenario is called {', '.join(sorted(unknown))}; there are: {', '.join(makers)}.")
+    wanted = _wanted(options)
+    if unknown := wanted - {*makers, ACCESS}:
+        raise SystemExit(
+            f"No scenario is called {', '.join(sorted(unknown))}; there are: {', '.join((*makers, ACCESS))}."
+        )
     rows: list[Row] = []
     comparisons: list[Comparison] = []
     for name, make in makers.items():
@@ -99,6 +115,22 @@ def _measured(target: Target, options: argparse.Namespace) -> tuple[list[Row], l
                 rows += pair
                 print(*map(_line, pair), comparison.text(), sep="\n", flush=True)
     return rows, comparisons
+
+
+def _wanted(options: argparse.Namespace) -> set[str]:
+    return {name for text in options.only for name in text.split(",")}
+
+
+def _guarded(options: argparse.Namespace) -> list[Compared]:
+    """The same requests with access control and the trail, and without both."""
+    wanted = _wanted(options)
+    if wanted and ACCESS not in wanted:
+        return []
+    found = []
+    for compared in of_access(Pace(options.seconds / 2, TURNS, options.concurrency)):
+        print(compared.text(), flush=True)
+        found.append(compared)
+    return found
 
 
 def _compared(first: Scenario, second: Scenario, target: Target, settings: Settings) -> tuple[list[Row], Comparison]:

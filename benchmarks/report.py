@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.generator import Measured
+from benchmarks.turns import Compared
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,14 @@ def markdown(
     concurrency: int,
     mongodb: str,
     busy: float,
+    guarded: Sequence[Compared] = (),
 ) -> str:
-    """The whole page. `busy`: the machine's load average when the run began; it should have been idle."""
+    """The whole page.
+
+    Args:
+        busy: the machine's load average when the run began; it should have been idle
+        guarded: the same requests with access control and the audit trail, and without both
+    """
     packages = ", ".join(f"{name} {version(name)}" for name in ("pymongo", "uvicorn", "uvloop", "msgspec", "starlette"))
     lines = [
         "# Performance",
@@ -131,4 +139,25 @@ def markdown(
         "commands of concurrent requests gains.",
         "",
     ]
+    if guarded:
+        lines += guarded_lines(guarded)
     return "\n".join(lines)
+
+
+def guarded_lines(guarded: Sequence[Compared]) -> list[str]:
+    """What access control and the audit trail cost together."""
+    return [
+        "## Access control and the audit trail",
+        "",
+        "| caller, request | requests/s without both | with both | share kept | processor time kept |",
+        "|---|---:|---:|---:|---:|",
+        *(
+            f"| {one.name} | {one.medians[0]:,.0f} | {one.medians[1]:,.0f} | {one.ratio:.2f} | {one.kept:.2f} |"
+            for one in guarded
+        ),
+        "",
+        "Two servers, each with a database of its own and the same 200 patients, asked in turns; medians of all turns.",
+        "One has neither access control nor a trail, the other both. The clinician has all patients, the patient one.",
+        "The last column compares processor time of server and database for each request (1: as cheap as without).",
+        "",
+    ]

@@ -84,6 +84,7 @@ class FhirApplication:
         trail: Trail | None = None,
         rates: Rates | None = None,
     ) -> None:
+        self._context = context
         self._store = context.repository.store
         self._base_url = base_url
         self._mount = len(mount)

@@ -15,7 +15,13 @@ CONDITIONS = 5_000
 Condition = Mapping[str, Any]
 Reading = Gather[str, Version | None]
 
-#: A version, and the document with what was fetched of its index entries.
+#: A body that is longer is fetched for those alone who may see it: how long a read takes must not tell others of it.
+LONG = 64 * 1024
+SHORT_BODY = {
+    "r": {"$cond": [{"$lt": [{"$binarySize": {"$ifNull": ["$r", b""]}}, LONG]}, "$r", "$$REMOVE"]},
+}
+
+#: A version, without a long body, and the document with what was fetched of its index entries.
 WithEntries = tuple[Version, dict[str, Any]]
 
 
@@ -41,7 +47,10 @@ class CurrentReads:
         return await gather(resource_id)
 
     async def with_entries(self, resource_type: str, resource_id: str, entries: tuple[str, ...]) -> WithEntries | None:
-        """The current version with some fields of its index entries; reads for whom these are the same go together."""
+        """The current version with some fields of its index entries; reads for which these are the same go together.
+
+        Of a version that is longer than `LONG` the body is left out.
+        """
         key = (resource_type, entries)
         gather = self._with_entries.get(key)
         if gather is None:
@@ -54,7 +63,7 @@ class CurrentReads:
         self, resource_type: str, entries: tuple[str, ...]
     ) -> Callable[[Sequence[str]], Awaitable[list[WithEntries | None]]]:
         collection = self._database[resource_type]
-        fields = {**FIELDS, **dict.fromkeys(entries, 1)}
+        fields = {**FIELDS, **SHORT_BODY, **dict.fromkeys(entries, 1)}
 
         async def read(ids: Sequence[str]) -> list[WithEntries | None]:
             wanted = ids[0] if len(ids) == 1 else {"$in": list(ids)}

@@ -123,7 +123,7 @@ class Store:
 
     @property
     def term(self) -> Any:
-        """Names the term of the primary; when it is the same before a write and after a durable one, so was the oplog."""
+        """Names the term of the primary: the same before a write and after a durable one, both are in one oplog."""
         return self._writes.term
 
     def _awaited(self) -> WriteConcern:
@@ -162,8 +162,16 @@ class Store:
         Args:
             entries: the fields of the index entries that are read for that; reads with the same ones are gathered
         """
-        found = await self._reads.with_entries(resource_type, resource_id, entries)
-        return found[0] if found is not None and not found[0].deleted and admits(found[1]) else None
+        while True:
+            found = await self._reads.with_entries(resource_type, resource_id, entries)
+            if found is None or "d" in found[1] or not admits(found[1]):
+                return None
+            version = found[0]
+            if version.body is not None:
+                return version
+            whole = await self._reads.get(resource_type, resource_id)
+            if whole is not None and whole.version == version.version:
+                return whole
 
     async def past(self, resource_type: str, resource_id: str, version: int) -> Version | None:
         """A version that is no longer current."""

@@ -44,6 +44,29 @@ def test_what_arrives_together_or_meanwhile_goes_as_one_command() -> None:
     assert len(run.batches) == 2
 
 
+def test_what_comes_while_a_run_waits_for_its_moment_goes_along() -> None:
+    run = Recorder()
+
+    async def work() -> list[int]:
+        moment = asyncio.Event()
+
+        async def ready() -> None:
+            await moment.wait()
+
+        gather: Gather[int, int] = Gather(run, size=4, ready=ready)
+        asked = [asyncio.ensure_future(gather(n)) for n in range(2)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked += [asyncio.ensure_future(gather(n)) for n in range(2, 5)]
+        await asyncio.sleep(0)
+        assert run.batches == []
+        moment.set()
+        return await asyncio.gather(*asked)
+
+    assert asyncio.run(work()) == [0, 2, 4, 6, 8]
+    assert run.batches == [[0, 1, 2, 3], [4]]
+
+
 def test_a_batch_is_never_larger_than_its_limit() -> None:
     run = Recorder()
 
