@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from prometheus_client import Gauge
+
 from fhir_server.audit.chain import Link, link_of
 from fhir_server.audit.resource import MOST_SHARED, TYPE, Made, Maker, Shared
 from fhir_server.audit.retention import expire
@@ -26,6 +28,13 @@ from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
 
 _log = logging.getLogger("healthsphere.audit")
+
+#: What is left to do, told by the process that does it; the others tell 0.
+BEHIND = Gauge(
+    "healthsphere_audit_batches_behind",
+    "Batches of the audit trail of which AuditEvents are not made yet",
+    multiprocess_mode="livemax",
+)
 
 #: The lease of who makes them.
 LEASE = "materializer"
@@ -134,7 +143,11 @@ class Materializer:
             try:
                 if await self._holds_lease():
                     await self._advance(None)
+                    head = await self._batches.last()
+                    BEHIND.set(max(head["_id"] - self._position, 0) if head is not None else 0)
                     await self._expire()
+                else:
+                    BEHIND.set(0)
             except FhirError as error:
                 _log.warning("audit events cannot be made at the moment (%s)", type(error).__name__)
             except Exception:
