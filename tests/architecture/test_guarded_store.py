@@ -23,6 +23,7 @@ LACKING = {
         "get_where",
         "latest",
         "open",
+        "pause_for",
         "rows",
         "set_entries",
     },
