@@ -56,6 +56,7 @@ PORTION = 500
 BUSY_PER_S = 200
 BUSY_SHARE = 0.03
 BUSY_LOOK_S = 0.1
+LEAST_REST_S = 1.0
 MOST_REST_S = 10.0
 
 #: How often it is looked for what need not be kept longer.
@@ -188,7 +189,8 @@ class Materializer:
 
     async def _give_way(self, worked_s: float) -> None:
         """Leave the processor to requests while there are many; whoever waits for AuditEvents makes them meanwhile."""
-        rest_until = time.monotonic() + min(worked_s / BUSY_SHARE, MOST_REST_S)
+        # Also before the first piece of work in a rush: it may be over soon.
+        rest_until = time.monotonic() + min(max(worked_s / BUSY_SHARE, LEAST_REST_S), MOST_REST_S)
         self._is_busy()
         await asyncio.sleep(BUSY_LOOK_S)
         while not self._closing and self._is_busy() and time.monotonic() < rest_until:

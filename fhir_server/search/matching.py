@@ -18,6 +18,9 @@ from typing import Any
 
 Document = Mapping[str, Any]
 
+#: What MongoDB takes for an array.
+ARRAYS = (list, tuple)
+
 #: Tells of a document, or of the values at a path, whether a condition holds.
 Predicate = Callable[[Document], bool]
 Holds = Callable[[list[Any]], bool]
@@ -177,9 +180,14 @@ def _among(operand: Sequence[Any]) -> Holds:
     known = frozenset(operand)
 
     def among(values: list[Any]) -> bool:
-        for value in _each(values):  # noqa: SIM110
-            if isinstance(value, str) and value in known:
-                return True
+        for value in values:
+            if isinstance(value, str):
+                if value in known:
+                    return True
+            elif isinstance(value, ARRAYS):
+                for element in value:
+                    if isinstance(element, str) and element in known:
+                        return True
         return False
 
     return among
@@ -212,7 +220,7 @@ def _equal(wanted: Any) -> Holds:
 
         def same_text(values: list[Any]) -> bool:
             for value in values:  # noqa: SIM110
-                if value == wanted or (isinstance(value, list | tuple) and wanted in value):
+                if value == wanted or (isinstance(value, ARRAYS) and wanted in value):
                     return True
             return False
 
