@@ -33,8 +33,11 @@ def definitions(resource_type: str) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class ElementType:
+    """A type that an element may have: what its references lead to, and profiles that it must conform to."""
+
     code: str
     targets: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +257,10 @@ def _element_of(row: dict[str, Any]) -> Element:
         path=row["path"],
         min=row["min"],
         max=None if row["max"] == "*" else int(row["max"]),
-        types=tuple(ElementType(t["code"], tuple(t.get("targets", ()))) for t in row.get("types", ())),
+        types=tuple(
+            ElementType(t["code"], tuple(t.get("targets", ())), tuple(t.get("profiles", ())))
+            for t in row.get("types", ())
+        ),
         content=row.get("content"),
         binding_strength=binding.get("strength"),
         binding=binding.get("valueSet"),

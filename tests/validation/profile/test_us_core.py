@@ -13,7 +13,7 @@ from fhir_server.model.errors import Issue
 from fhir_server.validation.profile import ProfileValidator
 from fhir_server.validation.profile.definition import Node, structure_of
 from fhir_server.validation.profile.validator import is_readable
-from tests.validation.profile.conftest import Package
+from tests.us_core import Package
 from tests.validation.profile.holding import STRUCTURE, Json, validator_of
 
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/"
