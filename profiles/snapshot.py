@@ -10,17 +10,11 @@ Spec: https://hl7.org/fhir/R4/profiling.html#snapshot, https://hl7.org/fhir/R4/e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
-from typing import Any
 
-from profiles.registry import Element, Registry, TypeDefinition
-
-Json = dict[str, Any]
-
-TYPES = "http://hl7.org/fhir/StructureDefinition/"
-SYSTEM_TYPES = "http://hl7.org/fhirpath/"
+from profiles.branches import TYPES, Branch, Json, SnapshotError, code_of, rows_of, tree_of, type_tree
+from profiles.registry import Registry
 
 #: Gives the StructureDefinition of a canonical; None for one that is not held.
 Definitions = Callable[[str], Json | None]
@@ -41,32 +35,6 @@ _MAX_STEPS = 40
 MAX_ELEMENTS = 20_000
 
 
-class SnapshotError(Exception):
-    """A differential of which no snapshot can be made; the message says why."""
-
-
-@dataclass(slots=True, eq=False)
-class Branch:
-    """One element with its members and its slices; `members` is None where they were not unfolded.
-
-    `base` is the same element as the base has it, which further slices begin with.
-    """
-
-    name: str
-    row: Json
-    members: list[Branch] | None = None
-    slices: list[Branch] = field(default_factory=list)
-    base: Branch | None = None
-
-    def member(self, name: str) -> Branch | None:
-        return next((one for one in self.members or () if one.name == name), None)
-
-    def copy(self) -> Branch:
-        """A copy to lay rows over, which remembers what it is a copy of."""
-        members = None if self.members is None else [one.copy() for one in self.members]
-        return Branch(self.name, deepcopy(self.row), members, [one.copy() for one in self.slices], self)
-
-
 class Snapshots:
     """Makes snapshots; each base that is met on the way is read once."""
 
@@ -85,7 +53,7 @@ class Snapshots:
         given: list[Json] | None = (definition.get("snapshot") or {}).get("element")
         if given:
             return given
-        rows = list(_rows_of(self._made(definition)))
+        rows = list(rows_of(self._made(definition)))
         if len(rows) > MAX_ELEMENTS:
             raise SnapshotError(f"The snapshot of {definition.get('url')} would have {len(rows)} elements.")
         return rows
@@ -144,8 +112,9 @@ class Snapshots:
         types = branch.row.get("type", [])
         profiles = [profile for one in types for profile in one.get("profile", ())]
         if len(types) == 1 and len(profiles) == 1:
-            base = profiles[0].partition("|")[0].removeprefix(TYPES)
-            if base in self._registry.types or self._definitions(profiles[0]) is not None:
+            url = profiles[0].partition("|")[0]
+            is_held = url.removeprefix(TYPES) in self._registry.types or self._definitions(profiles[0]) is not None
+            if is_held and url not in self._under_way:
                 tree = self._tree_of(profiles[0], f"what {where} is validated against")
                 return [one.copy() for one in tree.members or ()]
         codes = {code_of(one) for one in types}
@@ -295,18 +264,6 @@ def _capital(code: str) -> str:
     return code[:1].upper() + code[1:]
 
 
-def code_of(entry: Json) -> str:
-    """The type that an entry of `type` names; FHIRPath's own types are those that hold them."""
-    code: str = next(
-        (x.get("valueUrl", "") for x in entry.get("extension", ()) if x.get("url", "").endswith("-fhir-type")),
-        entry.get("code", ""),
-    )
-    if code.startswith(SYSTEM_TYPES):
-        code = code.rpartition(".")[2]
-        code = code[:1].lower() + code[1:]
-    return code
-
-
 def _usual_slicing(name: str) -> Json | None:
     """Extensions are told by their URLs, values by their types, without its being said."""
     if name in ("extension", "modifierExtension"):
@@ -339,11 +296,23 @@ def _lay(row: Json, over: Json, where: str) -> None:
 
 def _require_narrower(row: Json, over: Json, where: str) -> None:
     """A profile may ask for more than its base, never for less."""
-    least, most = over.get("min", row.get("min", 0)), str(over.get("max", row.get("max", "*")))
-    if most != "*" and most.isdigit() and int(most) < least:
+    least, most, allowed = over.get("min", row.get("min", 0)), _most(over, where), _most(row, where)
+    if most is None and "max" not in over:
+        most = allowed
+    if most is not None and most < least:
         raise SnapshotError(f"{where} asks for {least} at least and {most} at most.")
-    if "max" in over and row.get("max", "*") != "*" and (most == "*" or int(most) > int(row["max"])):
-        raise SnapshotError(f"{where} allows {most}, but what it is based on allows {row['max']} at most.")
+    if allowed is not None and (most is None or most > allowed):
+        raise SnapshotError(f"{where} allows {over['max']}, but what it is based on allows {allowed} at most.")
+
+
+def _most(row: Json, where: str) -> int | None:
+    """How often an element may be there; None is any number."""
+    most = str(row.get("max", "*"))
+    if most == "*":
+        return None
+    if not most.isascii() or not most.isdigit():
+        raise SnapshotError(f"{where} may be there {most[:20]!r} times; a number or * was expected.")
+    return int(most)
 
 
 def _at(root: Branch, path: str) -> Branch | None:
@@ -353,97 +322,3 @@ def _at(root: Branch, path: str) -> Branch | None:
     for name in names[1:]:
         branch = None if branch is None else branch.member(name)
     return branch
-
-
-def tree_of(rows: Iterable[Json]) -> Branch:
-    """The tree of a snapshot.
-
-    Raises:
-        SnapshotError: an element is not below another one.
-    """
-    root: Branch | None = None
-    above: list[tuple[str, Branch]] = []
-    for given in rows:
-        path = given["path"]
-        branch = Branch(path.rpartition(".")[2], {k: v for k, v in given.items() if k not in ("id", "path")})
-        branch.row.setdefault("base", {"path": path, "min": given.get("min", 0), "max": given.get("max", "*")})
-        if root is None:
-            root = branch
-        else:
-            parent_path = path.rpartition(".")[0]
-            while above and above[-1][0] != parent_path:
-                above.pop()
-            if not above:
-                raise SnapshotError(f"A snapshot has the element {path}, but not the one it belongs to.")
-            _graft(above[-1][1], branch)
-        above.append((path, branch))
-    if root is None:
-        raise SnapshotError("A snapshot without elements.")
-    return root
-
-
-def _graft(parent: Branch, branch: Branch) -> None:
-    """Put a branch below its parent, or beside what it slices."""
-    if parent.members is None:
-        parent.members = []
-    name = branch.row.get("sliceName")
-    sliced = parent.member(branch.name) if name is not None else None
-    while sliced is not None:
-        inner = next((one for one in sliced.slices if str(name).startswith(f"{one.row.get('sliceName')}/")), None)
-        if inner is None:
-            sliced.slices.append(branch)
-            return
-        sliced = inner
-    parent.members.append(branch)
-
-
-def type_tree(definition: TypeDefinition) -> Branch:
-    """The tree of a type of FHIR."""
-    return tree_of(_row_of(element) for element in definition.elements.values())
-
-
-def _row_of(element: Element) -> Json:
-    most = "*" if element.max is None else str(element.max)
-    row: Json = {"path": element.path, "min": element.min, "max": most}
-    if element.content is not None:
-        row["contentReference"] = f"#{element.content}"
-    types = []
-    for one in element.types:
-        entry: Json = {"code": one.code}
-        if one.profiles:
-            entry["profile"] = list(one.profiles)
-        if one.targets:
-            entry["targetProfile"] = [TYPES + target for target in one.targets]
-        types.append(entry)
-    if types:
-        row["type"] = types
-    if element.binding is not None:
-        row["binding"] = {"strength": element.binding_strength, "valueSet": element.binding}
-    if element.modifier:
-        row["isModifier"] = True
-    if element.invariants:
-        row["constraint"] = [
-            {"key": i.key, "severity": i.severity, "human": i.human, "expression": i.expression}
-            for i in element.invariants
-        ]
-    return row
-
-
-def _rows_of(root: Branch) -> Iterator[Json]:
-    yield from _written(root, "", "")
-
-
-def _written(branch: Branch, path: str, element_id: str) -> Iterator[Json]:
-    path = f"{path}.{branch.name}" if path else branch.name
-    element_id = f"{element_id}.{branch.name}" if element_id else branch.name
-    if "sliceName" in branch.row:
-        element_id += f":{branch.row['sliceName']}"
-    yield {"id": element_id, "path": path, **branch.row}
-    for member in branch.members or ():
-        yield from _with_slices(member, path, element_id)
-
-
-def _with_slices(branch: Branch, path: str, element_id: str) -> Iterator[Json]:
-    yield from _written(branch, path, element_id)
-    for one in branch.slices:
-        yield from _with_slices(one, path, element_id)

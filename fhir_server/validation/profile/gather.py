@@ -86,7 +86,9 @@ class Gathering:
 
 
 def profiles_named_by(structure: Json) -> Iterator[str]:
-    """The profiles that a value of this profile is validated against: those of its elements' types."""
+    """The profiles that a value of this profile is validated against: its base's, those of its elements' types."""
+    if "snapshot" not in structure and "baseDefinition" in structure:
+        yield url_of(structure["baseDefinition"])
     for element in _elements(structure):
         for entry in element.get("type", ()):
             yield from map(url_of, entry.get("profile", ()))
@@ -137,5 +139,7 @@ def declared_by(resource: Json) -> list[str]:
 
 
 def _elements(structure: Json) -> Iterable[Json]:
-    found: list[Json] = (structure.get("snapshot") or {}).get("element") or []
+    """The elements of a snapshot, or of a differential where there is none."""
+    rows = structure.get("snapshot") or structure.get("differential") or {}
+    found: list[Json] = rows.get("element") or []
     return found

@@ -18,7 +18,9 @@ from fhir_server.fhirpath.quantities import Units
 from fhir_server.validation.profile.compile import compiled, of_type
 from fhir_server.validation.profile.definition import Structure, UnusableError, structure_of
 from fhir_server.validation.profile.run import Check
+from profiles.branches import SnapshotError
 from profiles.registry import Registry
+from profiles.snapshot import Snapshots
 from profiles.terminology import Terminology
 
 Json = dict[str, Any]
@@ -53,6 +55,7 @@ class Shelf:
             self._stored.setdefault(held.url, []).append(held)
         self._structures: dict[str, Structure | UnusableError | None] = {}
         self._checks: dict[str, Check | None] = {}
+        self._snapshots = Snapshots(registry, self.definition)
         self._compiling = RLock()
 
     def structure(self, canonical: str) -> Structure | None:
@@ -62,17 +65,24 @@ class Shelf:
 
     def _structure(self, canonical: str) -> Structure | UnusableError | None:
         if canonical not in self._structures:
-            self._structures[canonical] = self._read(canonical)
+            with self._compiling:
+                self._structures[canonical] = self._read(canonical)
         return self._structures[canonical]
 
     def _read(self, canonical: str) -> Structure | UnusableError | None:
         definition = self.definition(canonical)
         if definition is None:
             return None
+        if definition.get("kind") == "logical":
+            return UnusableError(f"The StructureDefinition {canonical} is a logical model, no profile of a FHIR type.")
         try:
-            return structure_of(definition)
+            return structure_of(definition, self._snapshots.elements_of(definition))
         except UnusableError as error:
             return error
+        except SnapshotError as error:
+            return UnusableError(str(error))
+        except RecursionError:
+            return UnusableError(f"The profile {canonical} is nested too deeply.")
 
     def definition(self, canonical: str) -> Json | None:
         """The StructureDefinition of a profile as it stands; of several versions the highest, unless one is named."""
@@ -107,7 +117,7 @@ class Shelf:
     def why_not(self, canonical: str) -> str:
         """Why a profile cannot be validated against."""
         found = self._structure(canonical)
-        return str(found) if isinstance(found, UnusableError) else "it is not held on this server"
+        return str(found).rstrip(".") if isinstance(found, UnusableError) else "it is not held on this server"
 
     def base_type(self, canonical: str) -> str | None:
         """The type of FHIR that a canonical names; None for a profile."""

@@ -97,16 +97,39 @@ def test_of_several_versions_the_highest_is_meant_unless_one_is_named() -> None:
         ask(validator, PATIENT, f"{BASE}p|9")
 
 
-def test_a_profile_without_a_snapshot_is_refused_by_name_and_told_where_it_is_claimed() -> None:
-    definition = profile("Patient")
-    definition["differential"] = definition.pop("snapshot")
-    validator = made(Memory([definition]))
-    with pytest.raises(InvalidError, match="snapshot") as refused:
+def bare(definition: Json) -> Json:
+    """The same with a differential in place of its snapshot."""
+    rows = [{k: v for k, v in row.items() if (k, v) != ("max", "*")} for row in definition["snapshot"]["element"]]
+    return {**{k: v for k, v in definition.items() if k != "snapshot"}, "differential": {"element": rows}}
+
+
+def test_a_profile_with_a_differential_alone_is_validated_against_with_what_it_is_based_on() -> None:
+    base = bare(profile("Patient", {"path": "name", "min": 1}, name="base"))
+    derived = {**bare(profile("Patient", {"path": "gender", "min": 1})), "baseDefinition": base["url"]}
+    memory = Memory([derived, base])
+    validator = made(memory)
+    assert [issue.expression for issue in ask(validator, PATIENT, f"{BASE}p")] == ["Patient.name", "Patient.gender"]
+    memory.put(bare(profile("Patient", {"path": "birthDate", "min": 1}, name="base")))
+    assert [i.expression for i in ask(validator, PATIENT, f"{BASE}p")] == ["Patient.gender", "Patient.birthDate"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"baseDefinition": f"{BASE}absent"}, "absent is not held"),
+        ({"differential": {"element": [{"path": "Patient.nmae", "id": "Patient.nmae"}]}}, r"Patient\.nmae"),
+    ],
+)
+def test_a_profile_of_which_no_snapshot_can_be_made_is_refused_and_told_where_it_is_claimed(
+    change: Json, why: str
+) -> None:
+    validator = made(Memory([{**bare(profile("Patient")), **change}]))
+    with pytest.raises(InvalidError, match=why) as refused:
         ask(validator, PATIENT, f"{BASE}p")
     assert refused.value.issues[0].key == "HS-OP-PROFILE"
     (issue,) = ask(validator, {**PATIENT, "meta": {"profile": [f"{BASE}p"]}})
     assert issue.key == "HS-PROFILE-UNKNOWN"
-    assert "snapshot" in issue.diagnostics
+    assert "absent" in issue.diagnostics or "nmae" in issue.diagnostics
 
 
 def test_a_profile_with_an_element_that_its_type_has_not_is_refused() -> None:
