@@ -141,14 +141,16 @@ class Operation:
 
 
 class Registry:
-    """All definitions in force; `revision` grows when search parameters come or go.
+    """All definitions in force; `revision` grows when search parameters or profiles come or go.
 
-    `full_text` names those of `_text` and `_content` for which words are indexed.
+    `full_text` names those of `_text` and `_content` for which words are indexed; `supported` the canonicals of the
+    profiles that packages brought, by the resource type that they are of.
     """
 
     def __init__(self) -> None:
         self.own: tuple[SearchParameter, ...] = ()
         self.full_text: tuple[str, ...] = ()
+        self.supported: dict[str, tuple[str, ...]] = {}
         self.revision = 0
 
     def copy(self) -> Registry:
@@ -164,6 +166,12 @@ class Registry:
         self.revision += 1
         for name in ("search_parameters", "_parameters_by_type"):
             self.__dict__.pop(name, None)
+
+    def support(self, profiles: dict[str, tuple[str, ...]]) -> None:
+        """Have these profiles, by resource type, among what the server says of itself."""
+        if profiles != self.supported:
+            self.supported = profiles
+            self.revision += 1
 
     @cached_property
     def types(self) -> dict[str, TypeDefinition]:

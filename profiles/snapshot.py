@@ -296,8 +296,9 @@ def _lay(row: Json, over: Json, where: str) -> None:
 
 def _require_narrower(row: Json, over: Json, where: str) -> None:
     """A profile may ask for more than its base, never for less."""
-    least, most, allowed = over.get("min", row.get("min", 0)), _most(over, where), _most(row, where)
-    if most is None and "max" not in over:
+    least = int(over.get("min", row.get("min", 0)))
+    most, allowed = _most(over, where), _most(row, where)
+    if "max" not in over:
         most = allowed
     if most is not None and most < least:
         raise SnapshotError(f"{where} asks for {least} at least and {most} at most.")

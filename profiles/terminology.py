@@ -130,7 +130,10 @@ def _test_of(operator: str, value: str) -> Callable[[list[str]], bool] | None:
 
 
 class Terminology:
-    """The code systems and value sets of the digest. Canonical URLs may carry `|version`; the held version answers."""
+    """The code systems and value sets of the digest.
+
+    Canonical URLs may carry `|version`; where that one is not held, the one that is answers.
+    """
 
     def __init__(self, rows: Row | None = None) -> None:
         """`rows` has the shape of `digest("terminology")`, which is read (later, when needed) if none are given."""
@@ -158,7 +161,10 @@ class Terminology:
 
     @cached_property
     def _value_set_rows(self) -> dict[str, Row]:
-        return {row["url"]: row for row in self._rows["valueSets"]}
+        """By URL, and by URL with version; where none is named, the last one of several is meant."""
+        rows = self._rows["valueSets"]
+        versioned = {f"{row['url']}|{row['version']}": row for row in rows if row.get("version")}
+        return versioned | {row["url"]: row for row in rows}
 
     @cached_property
     def _case_sensitive(self) -> frozenset[str]:
@@ -172,7 +178,7 @@ class Terminology:
     @property
     def value_sets(self) -> frozenset[str]:
         """The canonical URLs of the value sets that are held."""
-        return frozenset(self._value_set_rows)
+        return frozenset(row["url"] for row in self._rows["valueSets"])
 
     def is_case_sensitive(self, system: str) -> bool:
         """Whether `A` and `a` are different codes of a system; False when nothing is known about it."""
@@ -205,7 +211,11 @@ class Terminology:
 
         Codes that are only headings (`notSelectable`) are no members, unless the value set lists them by name.
         """
-        return self._expanded(_without_version(value_set), ())
+        return self._expanded(self._held(value_set), ())
+
+    def _held(self, canonical: str) -> str:
+        """The version that is named where it is held, else the URL alone."""
+        return canonical if canonical in self._value_set_rows else _without_version(canonical)
 
     def _expanded(self, url: str, within: tuple[str, ...]) -> frozenset[Pair] | None:
         if url in self._expansions:
@@ -242,7 +252,7 @@ class Terminology:
         if "system" in part:
             yield self._of_system(part, with_headings)
         for imported in part.get("valueSet", ()):
-            yield self._expanded(_without_version(imported), within)
+            yield self._expanded(self._held(imported), within)
 
     def _of_system(self, part: Row, with_headings: bool) -> frozenset[Pair] | None:
         system = part["system"]

@@ -7,7 +7,6 @@ Spec: https://hl7.org/fhir/R4/references.html#canonical
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import RLock
@@ -22,22 +21,25 @@ from profiles.branches import SnapshotError
 from profiles.registry import Registry
 from profiles.snapshot import Snapshots
 from profiles.terminology import Terminology
+from profiles.versions import Rank, rank_of
 
 Json = dict[str, Any]
 
 TYPES = "http://hl7.org/fhir/StructureDefinition/"
 
-_NUMBERS = re.compile(r"\d+")
-
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One stored definition: its id and version here, its canonical URL, its content."""
+    """One stored definition: its id and version here, its canonical URL, its content.
+
+    `preferred` is what its URL means where no version is named, whatever other versions there are.
+    """
 
     id: str
     version: int
     url: str
     content: Json
+    preferred: bool = False
 
 
 class Shelf:
@@ -136,10 +138,11 @@ class Shelf:
 def chosen(held: Iterable[Held], version: str) -> Json | None:
     """The definition of a version, or of the highest one that is not retired; the last one stored of equal ones."""
     found = [one for one in held if version in ("", one.content.get("version"))]
-    return max(found, key=_rank).content if found else None
+    return max(found, key=rank_of_held).content if found else None
 
 
-def _rank(held: Held) -> tuple[bool, list[int], str]:
+def rank_of_held(held: Held) -> tuple[bool, bool, Rank, str]:
+    """What several versions of a definition are ordered by, the one that is meant where none is named last."""
     content = held.content
-    numbers = [int(number) for number in _NUMBERS.findall(str(content.get("version") or ""))]
-    return content.get("status") != "retired", numbers, str((content.get("meta") or {}).get("lastUpdated"))
+    last_updated = str((content.get("meta") or {}).get("lastUpdated") or "")
+    return content.get("status") != "retired", held.preferred, rank_of(str(content.get("version") or "")), last_updated

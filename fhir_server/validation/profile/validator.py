@@ -16,7 +16,7 @@ from fhir_server.validation.fault import UNREADABLE
 from fhir_server.validation.profile.findings import path_of
 from fhir_server.validation.profile.gather import Gathering, Json, declared_by, url_of
 from fhir_server.validation.profile.run import Run
-from fhir_server.validation.profile.shelf import Held, Shelf
+from fhir_server.validation.profile.shelf import Held, Shelf, rank_of_held
 from fhir_server.validation.profile.source import CODE_SYSTEMS, STRUCTURES, VALUE_SETS, Source, Stamp
 from profiles.digest import code_system_of, value_set_of
 from profiles.registry import Registry
@@ -111,6 +111,8 @@ class ProfileValidator:
             for name in (STRUCTURES, VALUE_SETS, CODE_SYSTEMS)
         }
         terminology = self._terminology
+        for held in of_type.values():
+            held.sort(key=rank_of_held)  # of several versions the last one is meant where none is named
         if of_type[VALUE_SETS] or of_type[CODE_SYSTEMS]:
             terminology = terminology.with_own(
                 [code_system_of(held.content) for held in of_type[CODE_SYSTEMS]],

@@ -1,0 +1,21 @@
+"""Joins what validates resources: profiles that are stored, packages, and what writes must satisfy."""
+
+from __future__ import annotations
+
+from fhir_server.repository.packages import HeldDefinitions, Packages
+from fhir_server.repository.profiles import StoredDefinitions
+from fhir_server.search.ucum import canonical
+from fhir_server.settings import Settings
+from fhir_server.storage.store import Store
+from fhir_server.validation.profile import ProfileValidator
+from profiles.registry import registry
+from profiles.terminology import terminology
+
+
+def packages_of(settings: Settings, store: Store) -> Packages:
+    return Packages(store, settings.package_versions)
+
+
+def profiles_of(store: Store, packages: Packages) -> ProfileValidator:
+    """What validates against profiles: those of the specification, of packages, and those that are stored."""
+    return ProfileValidator(registry(), terminology(), canonical, HeldDefinitions(StoredDefinitions(store), packages))
