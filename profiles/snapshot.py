@@ -296,7 +296,7 @@ def _lay(row: Json, over: Json, where: str) -> None:
 
 def _require_narrower(row: Json, over: Json, where: str) -> None:
     """A profile may ask for more than its base, never for less."""
-    least = int(over.get("min", row.get("min", 0)))
+    least = over["min"] if "min" in over else row.get("min", 0)
     most, allowed = _most(over, where), _most(row, where)
     if "max" not in over:
         most = allowed
