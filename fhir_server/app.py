@@ -53,7 +53,7 @@ from fhir_server.settings import Settings, is_loopback
 from fhir_server.storage.database import connect
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
-from fhir_server.validating import packages_of, profiles_of
+from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
 from profiles.registry import Registry, registry
@@ -229,6 +229,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     background = Background(settings, store, now)
     trail, ledger = trail_of(settings, store, indexer)
     enforced = settings.referential_integrity == "refuse"
+    profiles = profiles_of(store, packages)
     repository = Repository(
         store,
         indexer,
@@ -238,6 +239,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         definitions=definitions,
         containing=containing,
         rules=RULES,
+        conformance=conformance_of(settings, profiles),
     )
     context = Context(
         registry=known,
@@ -270,7 +272,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         jobs=background.jobs,
         feed=background.feed,
         timers=background.timers,
-        profiles=profiles_of(store, packages),
+        profiles=profiles,
         caught_up=ledger.caught_up if ledger is not None else None,
     )
     background.register(context)

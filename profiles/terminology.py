@@ -213,6 +213,44 @@ class Terminology:
         """
         return self._expanded(self._held(value_set), ())
 
+    def member(self, value_set: str, system: str | None, code: str) -> bool | None:
+        """Whether a code is in a value set (without a system: a code that the element implies); None: not known.
+
+        Of a value set that cannot be enumerated here, what is known of its parts may still tell.
+        """
+        pairs = self.expansion(value_set)
+        if pairs is not None:
+            return (system, code) in pairs if system is not None else any(own == code for _, own in pairs)
+        return self._member(self._held(value_set), system, code, ())
+
+    def _member(self, url: str, system: str | None, code: str, within: tuple[str, ...]) -> bool | None:
+        row = self._value_set_rows.get(url)
+        if row is None or "include" not in row or url in within:
+            return None
+        within = (*within, url)
+        excluded = _any(self._part_has(part, system, code, within) for part in row.get("exclude", ()))
+        if excluded:
+            return False
+        included = _any(self._part_has(part, system, code, within) for part in row["include"])
+        return None if included and excluded is None else included
+
+    def _part_has(self, part: Row, system: str | None, code: str, within: tuple[str, ...]) -> bool | None:
+        """Whether a code is in one include or exclude: of its system, and in every value set that it imports."""
+        verdicts: list[bool | None] = []
+        if "system" in part:
+            if system is None:
+                return None
+            if system != part["system"]:
+                return False
+            listed = part.get("concepts")
+            if listed is not None:
+                verdicts.append(any(row[0] == code for row in listed))
+            else:
+                pairs = self._of_system(part, with_headings=False)
+                verdicts.append(None if pairs is None else (system, code) in pairs)
+        verdicts += [self._member(self._held(one), system, code, within) for one in part.get("valueSet", ())]
+        return False if False in verdicts else None if None in verdicts else True
+
     def _held(self, canonical: str) -> str:
         """The version that is named where it is held, else the URL alone."""
         return canonical if canonical in self._value_set_rows else _without_version(canonical)
@@ -268,6 +306,12 @@ class Terminology:
                 return None
             codes &= met
         return frozenset((system, code) for code in codes)
+
+
+def _any(verdicts: Iterable[bool | None]) -> bool | None:
+    """Whether one of some is so; None where none is, and of some it is not known."""
+    found = list(verdicts)
+    return True if True in found else None if None in found else False
 
 
 def _without_version(canonical: str) -> str:

@@ -55,9 +55,9 @@ class Gathering:
         name = url.removeprefix("http://hl7.org/fhir/StructureDefinition/")
         return url not in self._registry.profiles and name not in self._registry.types
 
-    async def value_sets(self) -> None:
+    async def value_sets(self, further: Collection[str] = ()) -> None:
         """The value sets that are bound, and the code systems that they draw on, where the specification has none."""
-        wanted, systems = self._bound, set[str]()
+        wanted, systems = self._bound | set(further), set[str]()
         for _ in range(MAX_ROUNDS):
             found = await self._fetch(VALUE_SETS, wanted - self.urls[VALUE_SETS] - self._terminology.value_sets)
             wanted = set()
@@ -129,13 +129,6 @@ def imports_of(value_set: Json) -> tuple[set[str], set[str]]:
 
 def url_of(canonical: str) -> str:
     return canonical.partition("|")[0]
-
-
-def declared_by(resource: Json) -> list[str]:
-    """The profiles that a resource claims (`meta.profile`)."""
-    meta = resource.get("meta")
-    found = meta.get("profile") if isinstance(meta, dict) else None
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
 
 
 def _elements(structure: Json) -> Iterable[Json]:

@@ -56,7 +56,7 @@ class Shelf:
         for held in stored:
             self._stored.setdefault(held.url, []).append(held)
         self._structures: dict[str, Structure | UnusableError | None] = {}
-        self._checks: dict[str, Check | None] = {}
+        self._checks: dict[tuple[str, bool], Check | None] = {}
         self._snapshots = Snapshots(registry, self.definition)
         self._compiling = RLock()
 
@@ -94,14 +94,22 @@ class Shelf:
             return known
         return chosen(self._stored.get(url, ()), version)
 
-    def check_of(self, canonical: str) -> Check | None:
-        """The compiled check of a profile; None for one that is not held or not usable."""
-        with self._compiling:
-            if canonical not in self._checks:
-                self._checks[canonical] = self._compiled(canonical)
-            return self._checks[canonical]
+    def is_compiled(self, canonical: str) -> bool:
+        return (canonical, False) in self._checks
 
-    def _compiled(self, canonical: str) -> Check | None:
+    def check_of(self, canonical: str, *, support: bool = False) -> Check | None:
+        """The compiled check of a profile; None for one that is not held or not usable.
+
+        With `support`, it tells also of what must be supported and is not there.
+        """
+        key = canonical, support
+        if key not in self._checks:
+            with self._compiling:
+                if key not in self._checks:
+                    self._checks[key] = self._compiled(canonical, support=support)
+        return self._checks[key]
+
+    def _compiled(self, canonical: str, *, support: bool) -> Check | None:
         base = self.base_type(canonical)
         if base is not None:
             return of_type(base)
@@ -109,7 +117,7 @@ class Shelf:
         if structure is None:
             return None
         try:
-            return compiled(structure, self)
+            return compiled(structure, self, support=support)
         except UnusableError as error:
             self._structures[canonical] = error
         except RecursionError:

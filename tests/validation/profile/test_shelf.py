@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.model.errors import InvalidError, Issue
 from fhir_server.search.ucum import canonical
-from fhir_server.validation.profile import ProfileValidator
+from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import registry
 from profiles.terminology import terminology
 from tests.validation.profile.holding import BASE, TYPES, Json, Memory, profile, value_set

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fhir_server.model.errors import Issue
-from fhir_server.validation.profile import ProfileValidator
+from fhir_server.validation.profile.validator import ProfileValidator
 from fhir_server.validation.profile.definition import Node, structure_of
 from fhir_server.validation.profile.validator import is_readable
 from tests.us_core import Package
