@@ -108,11 +108,6 @@ class AnswerRules:
                     self._tell(f"{here}.answer", f"Found an answer; expected none to a {kind}", link, "structure")
                 self._items(question.get("item") or [], item.get("item") or [], here, depth + 1)
                 continue
-            if item.get("item"):
-                text = (
-                    "Found items beside the answers of a question; expected them below the answer that they belong to"
-                )
-                self._tell(f"{here}.item", text, link, "structure")
             self._number(question, answers, here, link, is_enabled=bool(enabled))
             for at, answer in enumerate(answers):
                 self._answer(question, answer, f"{here}.answer[{at}]", link)
