@@ -175,7 +175,7 @@ class Terminology:
         """The canonical URLs of the code systems that are held."""
         return frozenset(self._system_rows)
 
-    @property
+    @cached_property
     def value_sets(self) -> frozenset[str]:
         """The canonical URLs of the value sets that are held."""
         return frozenset(row["url"] for row in self._rows["valueSets"])

@@ -165,20 +165,20 @@ class ProfileValidator:
         self, canonicals: Iterable[str], value_sets: Iterable[str] = (), *, at_most_s: float = 0
     ) -> Shelf:
         """The shelf with some profiles and value sets, and all that they need, as stored so long ago at most."""
-        wanted = {url_of(canonical) for canonical in canonicals} - set(self._registry.profiles)
-        wanted = {url for url in wanted if self._shelf.base_type(url) is None}
+        known = self._registry.profiles
+        wanted = {url for one in canonicals if (url := url_of(one)) not in known and not self._shelf.base_type(url)}
         sets = {url_of(one) for one in value_sets} - self._terminology.value_sets
         if not wanted and not sets:  # those of the specification need nothing that is stored
             return self._shelf
         if self._knows(wanted, sets) and at_most_s and time.monotonic() - self._looked_s < at_most_s:
             return self._shelf
         async with self._turn:
-            known = self._knows(wanted, sets)
+            is_known = self._knows(wanted, sets)
             looked_s = time.monotonic()
-            if known and tuple(await self._current(self._urls)) == self._stamps:
+            if is_known and tuple(await self._current(self._urls)) == self._stamps:
                 self._looked_s = looked_s
                 return self._shelf
-            if not known and len(self._urls[STRUCTURES]) < MAX_URLS:
+            if not is_known and len(self._urls[STRUCTURES]) < MAX_URLS:
                 wanted |= self._urls[STRUCTURES]
                 sets |= self._sets
             await self._put_up(wanted, sets)
