@@ -21,9 +21,19 @@ class Run:
     """Collects findings; `shelf` has the profiles and value sets that are held."""
 
     def __init__(
-        self, shelf: Shelf, within: frozenset[tuple[int, str]] = frozenset(), *, support: bool = False
+        self,
+        shelf: Shelf,
+        within: frozenset[tuple[int, str]] = frozenset(),
+        *,
+        support: bool = False,
+        follows: bool = True,
+        verdicts: dict[tuple[int, str], bool | None] | None = None,
     ) -> None:
         self.shelf = shelf
+        #: Whether what references lead to is looked at; what that refers to in turn is not.
+        self.follows = follows
+        #: Of what references lead to, which conforms to which profile.
+        self._verdicts = {} if verdicts is None else verdicts
         self.findings = Findings()
         #: Whether elements that must be supported are told where they are not there.
         self.support = support
@@ -47,10 +57,23 @@ class Run:
         check = self.shelf.check_of(canonical, support=self.support)
         if check is None:
             return None
-        run = Run(self.shelf, self._within | {(id(item.value), canonical)}, support=self.support)
+        run = Run(
+            self.shelf,
+            self._within | {(id(item.value), canonical)},
+            support=self.support,
+            follows=self.follows,
+            verdicts=self._verdicts,
+        )
         if (id(item.value), canonical) not in self._within:
             check(item, run)
         return run
+
+    def target_conforms(self, target: Item, canonical: str) -> bool | None:
+        """Whether what a reference leads to conforms to a profile; None for one that is not held."""
+        key = id(target.value), canonical
+        if key not in self._verdicts:
+            self._verdicts[key] = Run(self.shelf, self._within, follows=False).conforms(target, canonical)
+        return self._verdicts[key]
 
     def _value_conforms(self, value: dict[str, Any], canonical: str) -> bool | None:
         return self.conforms(root_item(value, self.shelf.kinds), canonical)

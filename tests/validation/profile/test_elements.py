@@ -503,3 +503,72 @@ def test_what_must_be_supported_and_is_not_there_is_told_when_it_is_asked_for() 
         "information",
         "Patient.name[0].family",
     )
+
+
+TARGETED = [{"path": "subject", "type": [{"code": "Reference", "targetProfile": [f"{BASE}named", TYPES + "Group"]}]}]
+
+
+@pytest.mark.parametrize(
+    ("patient", "keys"),
+    [({"name": [{"family": "x"}]}, []), ({"gender": "male"}, ["HS-PROFILE-TARGET"])],
+)
+def test_what_a_reference_leads_to_in_the_same_document_conforms_to_a_target_profile(
+    patient: Json, keys: list[str]
+) -> None:
+    definitions = (profile("Observation", *TARGETED), profile("Patient", {"path": "name", "min": 1}, name="named"))
+    contained = {**OBSERVATION, "contained": [{**PATIENT, "id": "a", **patient}], "subject": {"reference": "#a"}}
+    found = issues_of(contained, *definitions)
+    assert [issue.key for issue in found] == keys
+    assert all(f"{BASE}named" in issue.diagnostics and issue.expression == "Observation.subject" for issue in found)
+    claiming = {**OBSERVATION, "meta": {"profile": [f"{BASE}p"]}, "subject": {"reference": "Patient/a"}}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [
+            {"fullUrl": "http://a/Observation/o", "resource": claiming},
+            {"fullUrl": "http://a/Patient/a", "resource": {**PATIENT, "id": "a", **patient}},
+        ],
+    }
+    found = asyncio.run(validator_of(*definitions).issues_of(bundle))
+    assert [issue.key for issue in found] == keys
+
+
+def test_a_type_among_the_targets_asks_for_nothing_more_and_what_is_elsewhere_is_not_looked_at() -> None:
+    named = profile("Patient", {"path": "name", "min": 1}, name="named")
+    types = [{"code": "Reference", "targetProfile": [f"{BASE}named", TYPES + "Patient"]}]
+    contained = {**OBSERVATION, "contained": [{**PATIENT, "id": "a", "active": True}], "subject": {"reference": "#a"}}
+    assert issues_of(contained, profile("Observation", {"path": "subject", "type": types}), named) == []
+    elsewhere = {**OBSERVATION, "subject": {"reference": "Patient/a"}}
+    assert issues_of(elsewhere, profile("Observation", *TARGETED), named) == []
+
+
+def test_resources_that_refer_to_each_other_are_looked_at_once() -> None:
+    to_patient = {"path": "subject", "type": [{"code": "Reference", "targetProfile": [f"{BASE}linked"]}]}
+    link = [{"code": "Reference", "targetProfile": [f"{BASE}linked"]}]
+    linked = profile("Patient", {"path": "link"}, {"path": "link.other", "type": link}, name="linked")
+    entries = [
+        {
+            "resourceType": "Patient",
+            "id": str(at),
+            "link": [{"other": {"reference": f"Patient/{(at + 1) % 300}"}, "type": "seealso"}],
+        }
+        for at in range(300)
+    ]
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [
+            {
+                "fullUrl": "http://a/Observation/o",
+                "resource": {**OBSERVATION, "meta": {"profile": [f"{BASE}p"]}, "subject": {"reference": "Patient/0"}},
+            },
+            *(
+                {
+                    "fullUrl": f"http://a/Patient/{one['id']}",
+                    "resource": {**one, "meta": {"profile": [f"{BASE}linked"]}},
+                }
+                for one in entries
+            ),
+        ],
+    }
+    assert asyncio.run(validator_of(profile("Observation", to_patient), linked).issues_of(bundle)) == []
