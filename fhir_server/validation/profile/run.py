@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from fhir_server.validation.profile.shelf import Shelf
 
 
+class Known:
+    """What one validation has found out, in all its parts.
+
+    `verdicts` says of what references lead to, which conforms to which profile; `entries` where those of Bundles are.
+    """
+
+    __slots__ = ("entries", "verdicts")
+
+    def __init__(self) -> None:
+        self.verdicts: dict[tuple[int, str], bool | None] = {}
+        self.entries: dict[int, dict[str, Item]] = {}
+
+
 class Run:
     """Collects findings; `shelf` has the profiles and value sets that are held."""
 
@@ -27,13 +40,12 @@ class Run:
         *,
         support: bool = False,
         follows: bool = True,
-        verdicts: dict[tuple[int, str], bool | None] | None = None,
+        known: Known | None = None,
     ) -> None:
         self.shelf = shelf
         #: Whether what references lead to is looked at; what that refers to in turn is not.
         self.follows = follows
-        #: Of what references lead to, which conforms to which profile.
-        self._verdicts = {} if verdicts is None else verdicts
+        self._known = Known() if known is None else known
         self.findings = Findings()
         #: Whether elements that must be supported are told where they are not there.
         self.support = support
@@ -43,9 +55,11 @@ class Run:
     def context(self, item: Item) -> Context:
         """What an expression on an item is evaluated with."""
         shelf = self.shelf
-        return Context(
+        context = Context(
             item, shelf.kinds, None, None, shelf.terminology, shelf.units, self._value_conforms, None, None, None
         )
+        context.entries = self._known.entries
+        return context
 
     def conforms(self, item: Item, canonical: str) -> bool | None:
         """Whether an item conforms to a profile; None for one that is not held."""
@@ -62,7 +76,7 @@ class Run:
             self._within | {(id(item.value), canonical)},
             support=self.support,
             follows=self.follows,
-            verdicts=self._verdicts,
+            known=self._known,
         )
         if (id(item.value), canonical) not in self._within:
             check(item, run)
@@ -71,9 +85,10 @@ class Run:
     def target_conforms(self, target: Item, canonical: str) -> bool | None:
         """Whether what a reference leads to conforms to a profile; None for one that is not held."""
         key = id(target.value), canonical
-        if key not in self._verdicts:
-            self._verdicts[key] = Run(self.shelf, self._within, follows=False).conforms(target, canonical)
-        return self._verdicts[key]
+        verdicts = self._known.verdicts
+        if key not in verdicts:
+            verdicts[key] = Run(self.shelf, self._within, follows=False, known=self._known).conforms(target, canonical)
+        return verdicts[key]
 
     def _value_conforms(self, value: dict[str, Any], canonical: str) -> bool | None:
         return self.conforms(root_item(value, self.shelf.kinds), canonical)

@@ -35,8 +35,10 @@ FAULTY: dict[str, set[str]] = {
 
 #: Warnings of US Core about generated patients: the element, and why it is told.
 TOLD = {
-    # Codes beyond extensible value sets: types of notes, of allergens, of vital signs of children.
-    *("DiagnosticReport.category", "AllergyIntolerance.code", "Observation.code", "Observation.component.code"),
+    # Codes beyond extensible value sets: types of notes, of allergens, vital signs of children.
+    *("DiagnosticReport.category", "AllergyIntolerance.code", "Observation.code"),
+    # A language that R4's extensible list of common ones lacks.
+    "Patient.communication.language",
     # A social security number is none of the types of identifiers that R4 lists.
     "Patient.identifier.type",
     # The guide's own code of its own slice, beside the value set of R4.
