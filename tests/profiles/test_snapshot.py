@@ -10,8 +10,8 @@ import pytest
 
 from fhir_server.validation.profile.constraints import base_invariants
 from fhir_server.validation.profile.definition import structure_of
-from profiles.registry import registry
 from profiles.branches import SnapshotError, code_of
+from profiles.registry import registry
 from profiles.snapshot import Snapshots
 from tests.us_core import Package
 
