@@ -23,6 +23,7 @@ from fhir_server.model.errors import FhirError
 from fhir_server.repository.packages import Packages
 from fhir_server.search.custom import definition_of, packaged_definition
 from fhir_server.search.index import Indexer
+from fhir_server.storage.rows import Row
 from fhir_server.storage.store import Store
 from profiles.registry import Registry, SearchParameter
 
@@ -55,6 +56,9 @@ class Definitions:
         self._indexer = indexer
         self._seen: tuple[int, int, int] = (0, 0, 0)
         self._turn = asyncio.Lock()
+        #: The definitions as they were made last, and what of.
+        self._made: list[SearchParameter] = []
+        self._made_of: tuple[object, object] = ((), ())
 
     def require_usable(self, resource: dict[str, Any]) -> None:
         """Refuse a SearchParameter that is active and cannot be searched by.
@@ -122,8 +126,21 @@ class Definitions:
         return self._registry.concrete(parameter.base)
 
     async def _stored(self) -> list[SearchParameter]:
-        rows = await self._store.find(TYPE, {"x.status": "=active"}, sort=[("_id", 1)], limit=MOST, fields={"r": 1})
+        rows = await self._store.find(
+            TYPE, {"x.status": "=active"}, sort=[("_id", 1)], limit=MOST, fields={"v": 1, "r": 1}
+        )
+        packaged = self._packages.catalogue.chosen(TYPE) if self._packages is not None else []
+        made_of = (tuple((row["_id"], row["v"]) for row in rows), tuple(entry.id for entry in packaged))
+        if made_of != self._made_of:
+            contents = [] if self._packages is None else await self._packages.contents(packaged)
+            # Each expression is compiled for each of its types: other requests go on meanwhile.
+            self._made = await asyncio.to_thread(self._definitions_of, rows, [content for _, content in contents])
+            self._made_of = made_of
         states = {row["_id"]: row["h"] for row in await self._states.all(limit=MOST)}
+        return [replace(one, ready=states.get(one.url) == _print_of(one)) for one in self._made]
+
+    def _definitions_of(self, rows: Iterable[Row], packaged: Iterable[dict[str, Any]]) -> list[SearchParameter]:
+        """What is stored, in the order of the ids, then what packages have for codes that are free."""
         trial = self._registry.copy()
         trial.adopt(())
         found: list[SearchParameter] = []
@@ -134,23 +151,16 @@ class Definitions:
                 _log.warning("search parameter %s is not in force: %s", row["_id"], error)
                 continue
             if definition is not None and definition.url not in {known.url for known in found}:
-                found.append(replace(definition, ready=states.get(definition.url) == _print_of(definition)))
+                found.append(definition)
                 trial.adopt(tuple(found))
-        for content in await self._packaged():
+        for content in packaged:
             verdict = packaged_definition(content, trial)
-            if (one := verdict.parameter) is not None:
-                found.append(replace(one, ready=states.get(one.url) == _print_of(one)))
+            if verdict.parameter is not None:
+                found.append(verdict.parameter)
                 trial.adopt(tuple(found))
             elif verdict.fault:  # told when the package was installed
                 _log.info("search parameter %s is not in force: %s", content.get("url"), verdict.fault)
         return found
-
-    async def _packaged(self) -> list[dict[str, Any]]:
-        """The SearchParameters of packages: of several versions the one that is meant where none is named."""
-        if self._packages is None:
-            return []
-        chosen = self._packages.catalogue.chosen(TYPE)
-        return [content for _, content in await self._packages.contents(chosen)]
 
 
 def _print_of(parameter: SearchParameter) -> str:

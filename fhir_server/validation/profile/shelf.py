@@ -94,6 +94,13 @@ class Shelf:
             return known
         return chosen(self._stored.get(url, ()), version)
 
+    def inherit(self, before: Shelf) -> None:
+        """Take over what an earlier shelf has compiled, all of whose definitions are on this one unchanged."""
+        self._checks |= {key: check for key, check in dict(before._checks).items() if check is not None}
+        self._structures |= {
+            canonical: found for canonical, found in dict(before._structures).items() if isinstance(found, Structure)
+        }
+
     def is_compiled(self, canonical: str) -> bool:
         return (canonical, False) in self._checks
 

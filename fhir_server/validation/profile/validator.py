@@ -175,13 +175,14 @@ class ProfileValidator:
         async with self._turn:
             is_known = self._knows(wanted, sets)
             looked_s = time.monotonic()
-            if is_known and tuple(await self._current(self._urls)) == self._stamps:
-                self._looked_s = looked_s
-                return self._shelf
-            if not is_known and len(self._urls[STRUCTURES]) < MAX_URLS:
-                wanted |= self._urls[STRUCTURES]
-                sets |= self._sets
-            await self._put_up(wanted, sets)
+            is_same = tuple(await self._current(self._urls)) == self._stamps
+            if not (is_known and is_same):
+                if not is_known and len(self._urls[STRUCTURES]) < MAX_URLS:
+                    wanted |= self._urls[STRUCTURES]
+                    sets |= self._sets
+                else:
+                    is_same = False
+                await self._put_up(wanted, sets, is_same=is_same)
             self._looked_s = looked_s
             return self._shelf
 
@@ -195,16 +196,21 @@ class ProfileValidator:
                 found += await self._source.stamps(resource_type, some)
         return sorted(found)
 
-    async def _put_up(self, wanted: set[str], sets: set[str]) -> None:
-        """Read what is stored of some profiles and of all that they name, round by round."""
+    async def _put_up(self, wanted: set[str], sets: set[str], *, is_same: bool) -> None:
+        """Read what is stored of some profiles and of all that they name, round by round.
+
+        Where nothing has changed of what was there before (`is_same`), what was compiled of it stays.
+        """
         gathering = Gathering(self._source, self._held, self._registry, self._terminology)
         await gathering.structures(wanted)
         await gathering.value_sets(sets)
-        stored = list(gathering.held.values())
-        shelf = await asyncio.to_thread(self._shelf_of, stored)
-        self._urls, self._held, self._sets = gathering.urls, gathering.held, sets
-        self._stamps = tuple(sorted(gathering.held))
-        self._shelf = shelf
+        stamps = tuple(sorted(gathering.held))
+        if not is_same or stamps != self._stamps:  # a name of nothing changes nothing
+            shelf = await asyncio.to_thread(self._shelf_of, list(gathering.held.values()))
+            if is_same:
+                shelf.inherit(self._shelf)
+            self._shelf = shelf
+        self._urls, self._held, self._sets, self._stamps = gathering.urls, gathering.held, sets, stamps
 
     def _shelf_of(self, stored: list[Held]) -> Shelf:
         of_type = {

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from fhir_server.model.errors import InvalidError, Issue
 from fhir_server.search.ucum import canonical
+from fhir_server.validation.profile import shelf as shelves
+from fhir_server.validation.profile.definition import Structure
 from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import registry
 from profiles.terminology import terminology
@@ -180,3 +183,40 @@ def test_the_shelf_is_put_up_anew_when_it_has_become_large(monkeypatch: pytest.M
     for name in "abcda":
         assert len(ask(validator, PATIENT, f"{BASE}{name}")) == 1
         assert len(validator._urls["StructureDefinition"]) <= 2
+
+
+def test_what_was_compiled_stays_when_another_profile_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    make = shelves.compiled
+
+    def counted(structure: Structure, *rest: Any, **named: Any) -> Any:
+        compiled.append(structure.url)
+        return make(structure, *rest, **named)
+
+    monkeypatch.setattr(shelves, "compiled", counted)
+    memory = Memory([profile("Patient", {"path": "name", "min": 1}, name=name) for name in "ab"])
+    validator = made(memory)
+    for name in "abab":
+        assert len(ask(validator, PATIENT, f"{BASE}{name}")) == 1
+    assert compiled == [f"{BASE}a", f"{BASE}b"]
+    # A claim of something that is not there leaves all as it is.
+    shelf = validator._shelf
+    assert [i.key for i in ask(validator, {**PATIENT, "meta": {"profile": ["http://e.example/x"]}})] == [
+        "HS-PROFILE-UNKNOWN"
+    ]
+    assert validator._shelf is shelf
+    memory.put(profile("Patient", {"path": "name"}, name="a"))
+    assert ask(validator, PATIENT, f"{BASE}a") == []
+    assert len(ask(validator, PATIENT, f"{BASE}b")) == 1
+    assert compiled == [f"{BASE}a", f"{BASE}b", f"{BASE}a", f"{BASE}b"]
+
+
+def test_writes_may_be_held_to_definitions_of_a_moment_ago() -> None:
+    memory = Memory([profile("Patient", {"path": "name", "min": 1})])
+    validator = made(memory)
+    assert len(asyncio.run(validator.issues_against(PATIENT, [f"{BASE}p"], at_most_s=3600))) == 1
+    memory.asked.clear()
+    memory.put(profile("Patient", {"path": "name"}))
+    assert len(asyncio.run(validator.issues_against(PATIENT, [f"{BASE}p"], at_most_s=3600))) == 1
+    assert memory.asked == []
+    assert asyncio.run(validator.issues_against(PATIENT, [f"{BASE}p"])) == []
