@@ -22,6 +22,7 @@ class Package:
     """The definitions of one package, and its examples by the name of their file."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.definitions: list[Json] = []
         self.examples: dict[str, Json] = {}
         for folder, name, resource in _resources(path):

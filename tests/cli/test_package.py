@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from fhir_server.cli import app
 from tests.packages import GUIDE, Json, package, parameter, profile, tar_of, value_set
+from tests.us_core import Package, us_core
+
+__all__ = ["us_core"]
 
 NAMED: Json = {"resourceType": "Patient", "name": [{"family": "Shaw"}], "gender": "female"}
 
@@ -233,3 +236,26 @@ def test_where_a_package_is_not_found_is_told(run: Runner, tmp_path: Path) -> No
     assert "cannot be read: No such file" in run("add", str(tmp_path / "absent.tgz"), expect=1)
     (tmp_path / "a.guide-2.0.0.tgz").write_bytes(package(tmp_path, profile("named")).read_bytes())
     assert "filed as a.guide#2.0.0 is a.guide#1.0.0" in run("add", "a.guide#2.0.0", "--from", str(tmp_path), expect=1)
+
+
+@pytest.mark.slow
+def test_two_versions_of_us_core_are_installed_validate_and_search(
+    run: Runner, us_core: Callable[[str], Package]
+) -> None:
+    url = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"
+    patient = us_core("6.1.0").examples["Patient-example"]
+    made = run.client.put(f"Patient/{patient['id']}", json=patient)
+    assert made.status_code == 201
+    for version in ("6.1.0", "8.0.0"):
+        told = run("add", str(us_core(version).path))
+        assert f"Installed hl7.fhir.us.core#{version}" in told
+        assert "hl7.terminology.r4" in told  # which is not there
+    run.eventually(lambda: run.errors(patient, f"{url}|8.0.0") is not None)
+    assert run.errors(patient, f"{url}|6.1.0") == []
+    unnamed = {key: value for key, value in patient.items() if key != "name"}
+    assert run.errors(unnamed, f"{url}|6.1.0") == ["Patient.name"]
+    answer = run.client.get("Patient?race=2106-3", headers={"Prefer": "handling=strict"})
+    assert [row["resource"]["id"] for row in answer.json()["entry"]] == [patient["id"]]
+    rows = run.client.get("metadata").json()["rest"][0]["resource"]
+    supported = next(row for row in rows if row["type"] == "Observation")["supportedProfile"]
+    assert {f"{url.replace('patient', 'smokingstatus')}|{version}" for version in ("6.1.0", "8.0.0")} <= set(supported)

@@ -13,7 +13,7 @@ from fhir_server.fhirpath.items import Fault, Item
 from fhir_server.fhirpath.parser import parsed
 from fhir_server.fhirpath.walk import definitions_of
 from fhir_server.model.errors import InvalidError
-from fhir_server.validation.profile.findings import Place, path_of
+from fhir_server.validation.profile.findings import Findings, Place, path_of
 from fhir_server.validation.profile.run import Run
 
 Json = dict[str, Any]
@@ -47,15 +47,30 @@ class ExtensionRules:
         url = url_of_extension(item)
         if url is None:
             return
-        definition = self._run.shelf.definition(url)
         is_modifier = item.key == "modifierExtension"
-        if definition is None or definition.get("type") != "Extension":
+        known = [one for one in self._run.shelf.versions(url) if one[1].get("type") == "Extension"]
+        if not known:
             self._unknown(item, url, is_modifier=is_modifier)
             return
-        place = Place(f"{url}|{definition['version']}" if definition.get("version") else url, "Extension")
-        self._modifying(item, definition, place, is_modifier=is_modifier)
-        self._context(item, definition, place)
-        self._run.validate(item, url, place)
+        # Nothing in an extension says by which version of a guide it was made: it conforms to one of them.
+        findings = None
+        for canonical, definition in known:
+            found = self._found(item, canonical, definition, is_modifier=is_modifier)
+            if not found.has_errors():
+                findings = found
+                break
+            findings = findings or found
+        if findings is not None:
+            self._run.findings.add(findings)
+
+    def _found(self, item: Item, canonical: str, definition: Json, *, is_modifier: bool) -> Findings:
+        """What one version of a definition says of an extension."""
+        run = self._run.apart()
+        place = Place(canonical, "Extension")
+        self._modifying(item, definition, place, run.findings, is_modifier=is_modifier)
+        self._context(item, definition, place, run.findings)
+        run.validate(item, canonical, place)
+        return run.findings
 
     def _unknown(self, item: Item, url: str, *, is_modifier: bool) -> None:
         if url in self._untold:
@@ -75,16 +90,16 @@ class ExtensionRules:
             severity="warning" if is_modifier else "information",
         )
 
-    def _modifying(self, item: Item, definition: Json, place: Place, *, is_modifier: bool) -> None:
+    def _modifying(self, item: Item, definition: Json, place: Place, findings: Findings, *, is_modifier: bool) -> None:
         elements = (definition.get("snapshot") or definition.get("differential") or {}).get("element") or [{}]
         modifies = bool(elements[0].get("isModifier"))
         if modifies is is_modifier:
             return
         wanted = "a modifierExtension" if modifies else "an extension"
         text = f"Found it as {item.key}; expected {wanted}, as its definition says"
-        self._run.findings.tell("HS-VAL-EXTENSION-MODIFIER", "extension", path_of(item), text, place)
+        findings.tell("HS-VAL-EXTENSION-MODIFIER", "extension", path_of(item), text, place)
 
-    def _context(self, item: Item, definition: Json, place: Place) -> None:
+    def _context(self, item: Item, definition: Json, place: Place, findings: Findings) -> None:
         contexts = list(definition.get("context") or [])
         if contexts and (further := _FURTHER.get(str(definition.get("url")))):
             contexts.append({"type": "element", "expression": further})
@@ -94,11 +109,11 @@ class ExtensionRules:
         if contexts and not any(self._is_within(parent, context) for context in contexts):
             allowed = " | ".join(str(context.get("expression")) for context in contexts[:8])
             text = f"Found it at {_named(parent)}; expected it at {allowed}"
-            self._run.findings.tell("HS-VAL-EXTENSION-CONTEXT", "extension", path_of(item), text, place)
+            findings.tell("HS-VAL-EXTENSION-CONTEXT", "extension", path_of(item), text, place)
         for expression in definition.get("contextInvariant") or ():
             if self._truth(expression, parent) is False:
                 text = f"Found it where {expression} is false; expected it to be true of what it stands in"
-                self._run.findings.tell("HS-VAL-EXTENSION-CONTEXT", "extension", path_of(item), text, place)
+                findings.tell("HS-VAL-EXTENSION-CONTEXT", "extension", path_of(item), text, place)
 
     def _is_within(self, parent: Item, context: Json) -> bool:
         expression = str(context.get("expression"))

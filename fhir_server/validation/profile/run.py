@@ -52,6 +52,10 @@ class Run:
         #: What is being validated against which profile: a profile that demands itself ends there.
         self._within = within
 
+    def apart(self) -> Run:
+        """The same validation with findings of its own."""
+        return Run(self.shelf, self._within, support=self.support, follows=self.follows, known=self._known)
+
     def context(self, item: Item) -> Context:
         """What an expression on an item is evaluated with."""
         shelf = self.shelf

@@ -94,6 +94,13 @@ class Shelf:
             return known
         return chosen(self._stored.get(url, ()), version)
 
+    def versions(self, url: str) -> list[tuple[str, Json]]:
+        """All definitions of a URL with their canonicals, the one that is meant where no version is named first."""
+        known = self._registry.profiles.get(url)
+        stored = sorted(self._stored.get(url, ()), key=rank_of_held, reverse=True)
+        found = [*([known] if known is not None else []), *(held.content for held in stored)]
+        return [(f"{url}|{one['version']}" if one.get("version") else url, one) for one in found]
+
     def inherit(self, before: Shelf) -> None:
         """Take over what an earlier shelf has compiled, all of whose definitions are on this one unchanged."""
         self._checks |= {key: check for key, check in dict(before._checks).items() if check is not None}

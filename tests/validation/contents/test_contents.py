@@ -238,6 +238,23 @@ def test_only_what_modifies_is_a_modifier_extension(modifies: bool, member: str)
     assert contents_of({"resourceType": "Patient", other: [FLAG]}, definition) == []
 
 
+def test_of_several_versions_of_an_extension_one_fits() -> None:
+    def version(number: str, kind: str) -> Json:
+        value = {"path": "value[x]", "min": 1, "type": [{"code": kind}]}
+        definition = profile("Extension", {"path": "url", "fixedUri": f"{BASE}e"}, value, name="e", version=number)
+        return {**definition, "id": f"e{number}", "context": [{"type": "element", "expression": "Patient"}]}
+
+    versions = (version("1", "boolean"), version("2", "code"))
+    assert contents_of({"resourceType": "Patient", "extension": [FLAG]}, *versions) == []
+    assert (
+        contents_of({"resourceType": "Patient", "extension": [{"url": FLAG["url"], "valueCode": "x"}]}, *versions) == []
+    )
+    (issue,) = contents_of(
+        {"resourceType": "Patient", "extension": [{"url": FLAG["url"], "valueDate": "1970"}]}, *versions
+    )
+    assert issue.rule == (f"{BASE}e|2", "Extension.value[x]")
+
+
 def test_an_unknown_extension_is_told_once_and_a_modifier_is_a_warning() -> None:
     unknown = {"url": "http://e.example/unknown", "valueBoolean": True}
     resource = {
