@@ -178,7 +178,9 @@ class Packages:
     async def contents(self, entries: Iterable[Entry]) -> list[tuple[Entry, Json]]:
         """Definitions as they came, with a version at each canonical that means one of their own package's."""
         catalogue, by_id = self.catalogue, {entry.id: entry for entry in entries}
-        rows = await self._contents.all({"_id": {"$in": list(by_id)}}, limit=len(by_id) or 1)
+        if not by_id:
+            return []
+        rows = await self._contents.all({"_id": {"$in": list(by_id)}}, limit=len(by_id))
         return await asyncio.to_thread(partial(_read, catalogue, by_id, rows))
 
     async def put(self, package: Installed, definitions: Iterable[tuple[Json, str]]) -> None:

@@ -251,7 +251,7 @@ def limits() -> Iterator[Key]:
 
 def validation() -> Iterator[Key]:
     """The keys of what is wrong with a resource, or with what a profile asks of it."""
-    yield from ((key,) for key in keys_in_code() if key.startswith(("HS-VAL-", "HS-PROFILE-")))
+    yield from ((key,) for key in keys_in_code() if key.startswith(("HS-VAL-", "HS-PROFILE-", "HS-CONTENT-")))
 
 
 SECTIONS: dict[str, Callable[[], Iterator[Key]]] = {

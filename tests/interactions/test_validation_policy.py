@@ -82,7 +82,7 @@ def test_contents_refuse_where_the_policy_says_so_and_nowhere_else(client: httpx
     observed = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "valueQuantity": measure}
     answer = client.post("Observation", json=observed)
     assert answer.status_code == 422
-    assert issues(answer) == [("error", "HS-VAL-UNIT", "Observation.value.code")]
+    assert issues(answer) == [("error", "HS-CONTENT-UNIT", "Observation.value.code")]
     medication = {"resourceType": "Medication", "amount": {"numerator": measure, "denominator": {"value": 1}}}
     assert client.post("Medication", json=medication).status_code == 201
 

@@ -62,7 +62,7 @@ class AnswerRules:
         self._items(self._questions, items, path, 0)
 
     def _tell(self, path: str, text: str, link: str, code: str = "value", severity: Severity = "error") -> None:
-        self._findings.tell("HS-VAL-ANSWER", code, path, text, Place(self._canonical, link), severity=severity)
+        self._findings.tell("HS-CONTENT-ANSWER", code, path, text, Place(self._canonical, link), severity=severity)
 
     def _items(self, questions: Sequence[Json], items: Sequence[Json], path: str, depth: int) -> None:
         """The items of a group, or below an answer."""
@@ -167,7 +167,7 @@ def look_at_questionnaire(questionnaire: Json, path: str, findings: Findings) ->
             if str(condition.get("question")) not in known:
                 link, on = question.get("linkId"), condition.get("question")
                 text = f"Found a condition of the item {shown(link)} on {shown(on)}; expected the linkId of a question"
-                findings.tell("HS-VAL-ANSWER", "not-found", f"{path}.item", text, place)
+                findings.tell("HS-CONTENT-ANSWER", "not-found", f"{path}.item", text, place)
 
 
 def _all_of(items: Sequence[Json]) -> Iterator[Json]:

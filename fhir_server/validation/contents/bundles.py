@@ -46,7 +46,7 @@ class BundleRules:
 
     def _tell(self, at: int, member: str, text: str, code: str = "value", severity: Severity = "error") -> None:
         path = f"{self._path}.entry[{at}]{'.' if member else ''}{member}"
-        self._findings.tell("HS-VAL-BUNDLE", code, path, text, _BUNDLE, severity=severity)
+        self._findings.tell("HS-CONTENT-BUNDLE", code, path, text, _BUNDLE, severity=severity)
 
     def _address(self, at: int, entry: Json) -> None:
         """`fullUrl` is the identity of the resource: its last words are the type and id, where it is RESTful."""

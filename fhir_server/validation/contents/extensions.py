@@ -82,7 +82,7 @@ class ExtensionRules:
         else:
             text = f"Not checked: the definition of the extension {url} is not held on this server"
         self._run.findings.tell(
-            "HS-VAL-EXTENSION-UNKNOWN",
+            "HS-CONTENT-EXTENSION-UNKNOWN",
             "extension" if is_modifier else "informational",
             path_of(item),
             text,
@@ -97,7 +97,7 @@ class ExtensionRules:
             return
         wanted = "a modifierExtension" if modifies else "an extension"
         text = f"Found it as {item.key}; expected {wanted}, as its definition says"
-        findings.tell("HS-VAL-EXTENSION-MODIFIER", "extension", path_of(item), text, place)
+        findings.tell("HS-CONTENT-EXTENSION-MODIFIER", "extension", path_of(item), text, place)
 
     def _context(self, item: Item, definition: Json, place: Place, findings: Findings) -> None:
         contexts = list(definition.get("context") or [])
@@ -109,11 +109,11 @@ class ExtensionRules:
         if contexts and not any(self._is_within(parent, context) for context in contexts):
             allowed = " | ".join(str(context.get("expression")) for context in contexts[:8])
             text = f"Found it at {_named(parent)}; expected it at {allowed}"
-            findings.tell("HS-VAL-EXTENSION-CONTEXT", "extension", path_of(item), text, place)
+            findings.tell("HS-CONTENT-EXTENSION-CONTEXT", "extension", path_of(item), text, place)
         for expression in definition.get("contextInvariant") or ():
             if self._truth(expression, parent) is False:
                 text = f"Found it where {expression} is false; expected it to be true of what it stands in"
-                findings.tell("HS-VAL-EXTENSION-CONTEXT", "extension", path_of(item), text, place)
+                findings.tell("HS-CONTENT-EXTENSION-CONTEXT", "extension", path_of(item), text, place)
 
     def _is_within(self, parent: Item, context: Json) -> bool:
         expression = str(context.get("expression"))

@@ -29,7 +29,9 @@ def look_at_unit(item: Item, units: Units | None, findings: Findings) -> None:
         return
     if units(_ONE, code) is None:
         text = f"Found the code {shown(code)}; expected a unit of UCUM such as mg/dL, since the system is {UCUM}"
-        findings.tell("HS-VAL-UNIT", "code-invalid", f"{path_of(item)}.code", text, Place(f"{_TYPES}Quantity", "code"))
+        findings.tell(
+            "HS-CONTENT-UNIT", "code-invalid", f"{path_of(item)}.code", text, Place(f"{_TYPES}Quantity", "code")
+        )
 
 
 def look_at_attachment(item: Item, findings: Findings) -> None:
@@ -44,8 +46,12 @@ def look_at_attachment(item: Item, findings: Findings) -> None:
         return  # which the structure validation tells
     if size is not None and size != len(raw):
         text = f"Found the size {size}; expected {len(raw)}, which the data has"
-        findings.tell("HS-VAL-ATTACHMENT", "value", f"{path_of(item)}.size", text, Place(f"{_TYPES}Attachment", "size"))
+        findings.tell(
+            "HS-CONTENT-ATTACHMENT", "value", f"{path_of(item)}.size", text, Place(f"{_TYPES}Attachment", "size")
+        )
     digest = b64encode(hashlib.sha1(raw, usedforsecurity=False).digest()).decode()
     if told is not None and told != digest:
         text = f"Found the hash {shown(told)}; expected {digest}, the SHA-1 of the data"
-        findings.tell("HS-VAL-ATTACHMENT", "value", f"{path_of(item)}.hash", text, Place(f"{_TYPES}Attachment", "hash"))
+        findings.tell(
+            "HS-CONTENT-ATTACHMENT", "value", f"{path_of(item)}.hash", text, Place(f"{_TYPES}Attachment", "hash")
+        )

@@ -84,6 +84,6 @@ def _look_at_response(item: Item, shelf: Shelf, questionnaires: Mapping[str, Jso
     if questionnaire is None or questionnaire.get("resourceType") != "Questionnaire":
         text = f"Not checked: the Questionnaire {canonical} is not held on this server"
         path = f"{path_of(item)}.questionnaire"
-        findings.tell("HS-VAL-ANSWER", "informational", path, text, None, severity="information")
+        findings.tell("HS-CONTENT-ANSWER", "informational", path, text, None, severity="information")
         return
     AnswerRules(questionnaire, shelf.terminology, findings).look_at(item.value, path_of(item))

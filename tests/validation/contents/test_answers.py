@@ -125,7 +125,7 @@ def test_an_answer_that_nobody_asked_for_is_told(asked: list[Json], given: list[
     held = [questionnaire(*asked), value_set("v", ("http://c", "a"))]
     issues = contents_of(response(*given), *held)
     (issue,) = [issue for issue in issues if issue.severity == "error"]
-    assert (issue.key, issue.expression) == ("HS-VAL-ANSWER", f"QuestionnaireResponse.{path}")
+    assert (issue.key, issue.expression) == ("HS-CONTENT-ANSWER", f"QuestionnaireResponse.{path}")
     assert words in issue.diagnostics
     assert ASKED in issue.diagnostics
     assert issue.rule is not None
@@ -143,7 +143,7 @@ def test_another_order_than_that_of_the_questions_is_a_warning() -> None:
 
 def test_a_questionnaire_that_is_not_held_is_told_as_not_checked() -> None:
     (issue,) = contents_of(response(answered("x", {"valueString": "y"})))
-    assert (issue.key, issue.severity) == ("HS-VAL-ANSWER", "information")
+    assert (issue.key, issue.severity) == ("HS-CONTENT-ANSWER", "information")
     assert "Not checked" in issue.diagnostics
 
 
@@ -160,13 +160,13 @@ def test_of_several_versions_of_a_questionnaire_the_one_that_is_named_is_meant()
     two = {**questionnaire(NAME), "id": "two", "version": "2"}
     given = response(answered("age", {"valueInteger": 1}), questionnaire=f"{ASKED}|1")
     assert contents_of(given, one, two) == []
-    assert [key for key, *_ in told(contents_of({**given, "questionnaire": ASKED}, one, two))] == ["HS-VAL-ANSWER"]
+    assert [key for key, *_ in told(contents_of({**given, "questionnaire": ASKED}, one, two))] == ["HS-CONTENT-ANSWER"]
 
 
 def test_a_condition_on_a_question_that_is_not_there_is_told() -> None:
     faulty = questionnaire(AGE, question("packs", "integer", enableWhen=[IF_SMOKES]))
     (issue,) = contents_of(faulty)
-    assert (issue.key, issue.severity, issue.expression) == ("HS-VAL-ANSWER", "error", "Questionnaire.item")
+    assert (issue.key, issue.severity, issue.expression) == ("HS-CONTENT-ANSWER", "error", "Questionnaire.item")
     assert "smokes" in issue.diagnostics
     assert contents_of(questionnaire(SMOKES, PACKS)) == []
 

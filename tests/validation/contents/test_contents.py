@@ -42,7 +42,7 @@ def test_a_unit_of_ucum_is_one(code: str) -> None:
 @pytest.mark.parametrize("code", ["mcg", "tbl", "mg/dl/", "{urine specific gravity}", "MM[HG]"])
 def test_what_is_no_unit_of_ucum_is_told(code: str) -> None:
     (issue,) = contents_of(measured(code))
-    assert told([issue]) == [("HS-VAL-UNIT", "error", "Observation.value.code")]
+    assert told([issue]) == [("HS-CONTENT-UNIT", "error", "Observation.value.code")]
     assert code in issue.diagnostics
     assert "mg/dL" in issue.diagnostics
     assert contents_of(measured(code, "http://other")) == []
@@ -58,8 +58,8 @@ def test_size_and_hash_of_an_attachment_are_those_of_its_data() -> None:
     assert contents_of(attached(size=5, hash=digest)) == []
     size, digested = contents_of(attached(size=6, hash=b64encode(b"x" * 20).decode()))
     assert told([size, digested]) == [
-        ("HS-VAL-ATTACHMENT", "error", "DocumentReference.content[0].attachment.size"),
-        ("HS-VAL-ATTACHMENT", "error", "DocumentReference.content[0].attachment.hash"),
+        ("HS-CONTENT-ATTACHMENT", "error", "DocumentReference.content[0].attachment.size"),
+        ("HS-CONTENT-ATTACHMENT", "error", "DocumentReference.content[0].attachment.hash"),
     ]
     assert "Found the size 6; expected 5" in size.diagnostics
     assert digest in digested.diagnostics
@@ -121,7 +121,7 @@ PATIENT = {"resourceType": "Patient", "id": "a"}
 def test_entries_are_what_their_addresses_say(resource: Json, found: list[tuple[str, str]]) -> None:
     issues = contents_of(resource)
     assert [(issue.severity, issue.expression) for issue in issues] == found
-    assert {issue.key for issue in issues} <= {"HS-VAL-BUNDLE"}
+    assert {issue.key for issue in issues} <= {"HS-CONTENT-BUNDLE"}
 
 
 def document(*entries: Json, **more: Any) -> Json:
@@ -148,8 +148,8 @@ def test_a_document_holds_what_its_composition_refers_to_and_nothing_else() -> N
     assert contents_of(whole) == []
     issues = contents_of(document(patient))
     assert told(issues) == [
-        ("HS-VAL-BUNDLE", "warning", "Bundle.entry[0].resource"),
-        ("HS-VAL-BUNDLE", "warning", "Bundle.entry[1]"),
+        ("HS-CONTENT-BUNDLE", "warning", "Bundle.entry[0].resource"),
+        ("HS-CONTENT-BUNDLE", "warning", "Bundle.entry[1]"),
     ]
     assert "Practitioner/p" in issues[0].diagnostics
     by_number = {
@@ -210,7 +210,7 @@ def test_an_extension_stands_where_its_definition_allows_it(
     resource: Json, context: tuple[str, str], fits: bool
 ) -> None:
     issues = [issue for issue in contents_of(resource, extension(context)) if issue.severity == "error"]
-    assert [issue.key for issue in issues] == ([] if fits else ["HS-VAL-EXTENSION-CONTEXT"])
+    assert [issue.key for issue in issues] == ([] if fits else ["HS-CONTENT-EXTENSION-CONTEXT"])
     assert all(context[1] in issue.diagnostics and BASE in issue.diagnostics for issue in issues)
 
 
@@ -218,7 +218,7 @@ def test_what_an_extension_stands_in_meets_its_context_invariant() -> None:
     definition = extension(("element", "Patient.name"), invariant="family.exists()")
     assert contents_of(NAMED, definition) == []
     (issue,) = contents_of({"resourceType": "Patient", "name": [{"text": "x", "extension": [FLAG]}]}, definition)
-    assert issue.key == "HS-VAL-EXTENSION-CONTEXT"
+    assert issue.key == "HS-CONTENT-EXTENSION-CONTEXT"
     assert "family.exists()" in issue.diagnostics
 
 
@@ -233,7 +233,7 @@ def test_an_extension_conforms_to_its_definition_wherever_it_is() -> None:
 def test_only_what_modifies_is_a_modifier_extension(modifies: bool, member: str) -> None:
     definition = extension(("element", "Element"), modifies=modifies)
     (issue,) = contents_of({"resourceType": "Patient", member: [FLAG]}, definition)
-    assert told([issue]) == [("HS-VAL-EXTENSION-MODIFIER", "error", f"Patient.{member}[0]")]
+    assert told([issue]) == [("HS-CONTENT-EXTENSION-MODIFIER", "error", f"Patient.{member}[0]")]
     other = "modifierExtension" if modifies else "extension"
     assert contents_of({"resourceType": "Patient", other: [FLAG]}, definition) == []
 
@@ -263,6 +263,6 @@ def test_an_unknown_extension_is_told_once_and_a_modifier_is_a_warning() -> None
         "modifierExtension": [{**FLAG, "url": "http://m"}],
     }
     assert told(contents_of(resource)) == [
-        ("HS-VAL-EXTENSION-UNKNOWN", "information", "Patient.extension[0]"),
-        ("HS-VAL-EXTENSION-UNKNOWN", "warning", "Patient.modifierExtension[0]"),
+        ("HS-CONTENT-EXTENSION-UNKNOWN", "information", "Patient.extension[0]"),
+        ("HS-CONTENT-EXTENSION-UNKNOWN", "warning", "Patient.modifierExtension[0]"),
     ]

@@ -19,18 +19,21 @@ from tests.validation.test_examples import examples
 #: Clinical examples of R4 whose contents are at fault, each looked at: file, the keys of its errors.
 FAULTY: dict[str, set[str]] = {
     # `tbl`, `TAB`, `mcg`, `ea`, `drop`, `mEq`, `ml/hr` and `month` are no units of UCUM, which the system claims.
-    **{name: {"HS-VAL-UNIT"} for name in ("Bundle-father", "Claim-760151", "Claim-760152", "VisionPrescription-33124")},
-    **{f"MedicationDispense-meddisp03{n}": {"HS-VAL-UNIT"} for n in ("09", "13", "18", "24", "27", "28", "29")},
     **{
-        f"MedicationRequest-medrx03{n}": {"HS-VAL-UNIT"}
+        name: {"HS-CONTENT-UNIT"}
+        for name in ("Bundle-father", "Claim-760151", "Claim-760152", "VisionPrescription-33124")
+    },
+    **{f"MedicationDispense-meddisp03{n}": {"HS-CONTENT-UNIT"} for n in ("09", "13", "18", "24", "27", "28", "29")},
+    **{
+        f"MedicationRequest-medrx03{n}": {"HS-CONTENT-UNIT"}
         for n in ("04", "14", "19", "22", "25", "26", "28", "29", "34", "35")
     },
     # Addresses that end in another id than the resource has.
-    "Bundle-10bb101f-a121-4264-a920-67be9cb82c74": {"HS-VAL-BUNDLE"},
-    "Bundle-3a0707d3-549e-4467-b8b8-5a2ab3800efe": {"HS-VAL-BUNDLE"},
-    "Bundle-lri-example": {"HS-VAL-BUNDLE"},
+    "Bundle-10bb101f-a121-4264-a920-67be9cb82c74": {"HS-CONTENT-BUNDLE"},
+    "Bundle-3a0707d3-549e-4467-b8b8-5a2ab3800efe": {"HS-CONTENT-BUNDLE"},
+    "Bundle-lri-example": {"HS-CONTENT-BUNDLE"},
     # A hash in hexadecimal digits, of something else than the data that stands beside it.
-    "DiagnosticReport-example-pgx": {"HS-VAL-ATTACHMENT"},
+    "DiagnosticReport-example-pgx": {"HS-CONTENT-ATTACHMENT"},
 }
 
 #: Warnings of US Core about generated patients: the element, and why it is told.

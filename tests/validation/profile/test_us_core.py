@@ -26,9 +26,9 @@ FOUND: dict[str, set[tuple[str, str, str, str]]] = {
         # R4 binds every component of a vital sign to units that have no L/min, which the flow rate is in.
         ("Observation-satO2-fiO2", "error", "HS-PROFILE-BINDING", "Observation.component.value[x]"),
         # An annotation of UCUM has no spaces.
-        ("Observation-usg", "error", "HS-VAL-UNIT", "code"),
+        ("Observation-usg", "error", "HS-CONTENT-UNIT", "code"),
         # The id of the Endpoint is 71, its address ends in Endpoint-71.
-        ("Bundle-66c8856b-ba11-4876-8aa8-467aad8c11a2", "error", "HS-VAL-BUNDLE", "Bundle.entry"),
+        ("Bundle-66c8856b-ba11-4876-8aa8-467aad8c11a2", "error", "HS-CONTENT-BUNDLE", "Bundle.entry"),
         # Codes beyond extensible value sets of vital signs, of provider roles, and of the formats of IHE.
         ("Observation-satO2-fiO2", "warning", "HS-PROFILE-BINDING", "Observation.component.code"),
         ("Observation-length", "warning", "HS-PROFILE-BINDING", "Observation.code"),
@@ -42,9 +42,9 @@ FOUND: dict[str, set[tuple[str, str, str, str]]] = {
         ("Immunization-imm-1", "warning", "HS-PROFILE-INVARIANT", "us-core-1"),
     },
     "6.1.0": {
-        ("Bundle-66c8856b-ba11-4876-8aa8-467aad8c11a2", "error", "HS-VAL-BUNDLE", "Bundle.entry"),
+        ("Bundle-66c8856b-ba11-4876-8aa8-467aad8c11a2", "error", "HS-CONTENT-BUNDLE", "Bundle.entry"),
         # The id of the DocumentReference is `discharge`, its address ends in discharge-summary789.
-        ("Bundle-docref-example-2", "error", "HS-VAL-BUNDLE", "Bundle.entry"),
+        ("Bundle-docref-example-2", "error", "HS-CONTENT-BUNDLE", "Bundle.entry"),
         # The categories of the profile are slices with codes of their own; the base value set is extensible.
         ("Condition-condition-SDOH-example", "warning", "HS-PROFILE-BINDING", "Condition.category"),
         ("Condition-health-concern-example", "warning", "HS-PROFILE-BINDING", "Condition.category"),
