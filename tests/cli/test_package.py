@@ -206,7 +206,7 @@ BROKEN_DEFINITION = tar_of(
     ("raw", "why"),
     [
         (b"no tar file", "no gzipped tar file"),
-        (gzip.compress(b"no tar file"), "no gzipped tar file"),
+        (gzip.compress(b"no tar file", mtime=0), "no gzipped tar file"),
         (tar_of({"package/package.json": b"{}" * 1000})[:-40], "not a whole one"),
         (tar_of({"package/other.json": b"{}"}), "no package/package.json"),
         (tar_of({"package/package.json": b"{"}), "no JSON"),
@@ -218,6 +218,7 @@ BROKEN_DEFINITION = tar_of(
         (tar_of({"package/package.json": b'{"name": "a", "version": "1", "fhirVersions": ["5.0.0"]}'}), "FHIR 5.0.0"),
         (BROKEN_DEFINITION, "StructureDefinition-x.json cannot be read: StructureDefinition.name"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_broken_package_is_refused_and_nothing_of_it_is_installed(
     run: Runner, tmp_path: Path, raw: bytes, why: str
