@@ -41,7 +41,6 @@ from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
-from fhir_server.repository.profiles import StoredDefinitions
 from fhir_server.repository.reindex import Progress, reindex_all
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
@@ -54,8 +53,8 @@ from fhir_server.settings import Settings, is_loopback
 from fhir_server.storage.database import connect
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
+from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
-from fhir_server.validation.profile import ProfileValidator
 from fhir_server.version import VERSION
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
@@ -135,7 +134,7 @@ def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> Non
         known = definitions_of(settings)
         store, close = store_of(settings, known)
         indexer = indexer_of(settings, known)
-        definitions = Definitions(store, known, indexer)
+        definitions = Definitions(store, known, indexer, packages_of(settings, store))
         named = tuple(types)
         try:
             await store.open()
@@ -225,11 +224,13 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     known = definitions_of(settings)
     store, close = store_of(settings, known)
     indexer = indexer_of(settings, known)
-    definitions = Definitions(store, known, indexer)
+    packages = packages_of(settings, store)
+    definitions = Definitions(store, known, indexer, packages)
     containing = Containing(store.rows(CONTAINING))
     background = Background(settings, store, now)
     trail, ledger = trail_of(settings, store, indexer)
     enforced = settings.referential_integrity == "refuse"
+    profiles = profiles_of(store, packages)
     repository = Repository(
         store,
         indexer,
@@ -239,6 +240,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         definitions=definitions,
         containing=containing,
         rules=RULES,
+        conformance=conformance_of(settings, profiles),
     )
     context = Context(
         registry=known,
@@ -271,7 +273,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         jobs=background.jobs,
         feed=background.feed,
         timers=background.timers,
-        profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
+        profiles=profiles,
         caught_up=ledger.caught_up if ledger is not None else None,
     )
     background.register(context)
@@ -309,6 +311,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         # The table of units takes a third of a second to read; the first write should not wait for it.
         await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
         await store.blobs.sweep()
+        await packages.open()
         await definitions.refresh(at_once=True)
         await containing.refresh()
         watching = [

@@ -15,9 +15,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from fhir_server.model.access import Role
 from fhir_server.secret_files import PREFIX, SecretFiles, secrets_of, variable_of
+from fhir_server.setting_groups import ValidationSettings
 
 
-class Settings(BaseSettings):
+class Settings(ValidationSettings):
     """What an operator can choose; command-line options go before the environment, the environment before defaults."""
 
     model_config = SettingsConfigDict(

@@ -84,6 +84,8 @@ def element_of(element: Json, root: str) -> Json:
         one: Json = {"code": code[:1].lower() + code[1:] if code in {"String", "Boolean", "Integer"} else code}
         if targets := [t.rsplit("/", 1)[-1] for t in entry.get("targetProfile", [])]:
             one["targets"] = targets
+        if profiles := entry.get("profile"):
+            one["profiles"] = profiles
         types.append(one)
     if types:
         row["types"] = types
@@ -115,7 +117,7 @@ def owns(constraint: Json, element: Json, root: str) -> bool:
 
 
 #: What validation reads of an ElementDefinition, beside its types, constraints, and values of any type.
-ELEMENT = ("id", "path", "sliceName", "min", "max", "maxLength", "contentReference")
+ELEMENT = ("id", "path", "sliceName", "min", "max", "maxLength", "contentReference", "mustSupport")
 VALUES = ("fixed", "pattern", "minValue", "maxValue")
 
 
@@ -124,9 +126,13 @@ def profile_of(definition: Json, known: frozenset[tuple[str, str]]) -> Json:
 
     `known` are the invariants of base types, by key and expression: they are not told again.
     """
-    kept = ("url", "version", "name", "kind", "abstract", "type", "baseDefinition", "derivation")
+    kept = ("url", "version", "name", "kind", "abstract", "type", "baseDefinition", "derivation", "contextInvariant")
     row: Json = {"resourceType": "StructureDefinition", **{k: definition[k] for k in kept if k in definition}}
+    if definition["type"] == "Extension":
+        row["context"] = [{k: c[k] for k in ("type", "expression")} for c in definition.get("context", ())]
     row["snapshot"] = {"element": [profile_element_of(e, known) for e in definition["snapshot"]["element"]]}
+    if definition["snapshot"]["element"][0].get("isModifier"):  # of an extension: it may change what a resource says
+        row["snapshot"]["element"][0]["isModifier"] = True
     return row
 
 

@@ -33,8 +33,11 @@ def definitions(resource_type: str) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class ElementType:
+    """A type that an element may have: what its references lead to, and profiles that it must conform to."""
+
     code: str
     targets: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +141,16 @@ class Operation:
 
 
 class Registry:
-    """All definitions in force; `revision` grows when search parameters come or go.
+    """All definitions in force; `revision` grows when search parameters or profiles come or go.
 
-    `full_text` names those of `_text` and `_content` for which words are indexed.
+    `full_text` names those of `_text` and `_content` for which words are indexed; `supported` the canonicals of the
+    profiles that packages brought, by the resource type that they are of.
     """
 
     def __init__(self) -> None:
         self.own: tuple[SearchParameter, ...] = ()
         self.full_text: tuple[str, ...] = ()
+        self.supported: dict[str, tuple[str, ...]] = {}
         self.revision = 0
 
     def copy(self) -> Registry:
@@ -161,6 +166,12 @@ class Registry:
         self.revision += 1
         for name in ("search_parameters", "_parameters_by_type"):
             self.__dict__.pop(name, None)
+
+    def support(self, profiles: dict[str, tuple[str, ...]]) -> None:
+        """Have these profiles, by resource type, among what the server says of itself."""
+        if profiles != self.supported:
+            self.supported = profiles
+            self.revision += 1
 
     @cached_property
     def types(self) -> dict[str, TypeDefinition]:
@@ -254,7 +265,10 @@ def _element_of(row: dict[str, Any]) -> Element:
         path=row["path"],
         min=row["min"],
         max=None if row["max"] == "*" else int(row["max"]),
-        types=tuple(ElementType(t["code"], tuple(t.get("targets", ()))) for t in row.get("types", ())),
+        types=tuple(
+            ElementType(t["code"], tuple(t.get("targets", ())), tuple(t.get("profiles", ())))
+            for t in row.get("types", ())
+        ),
         content=row.get("content"),
         binding_strength=binding.get("strength"),
         binding=binding.get("valueSet"),

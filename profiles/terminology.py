@@ -130,7 +130,10 @@ def _test_of(operator: str, value: str) -> Callable[[list[str]], bool] | None:
 
 
 class Terminology:
-    """The code systems and value sets of the digest. Canonical URLs may carry `|version`; the held version answers."""
+    """The code systems and value sets of the digest.
+
+    Canonical URLs may carry `|version`; where that one is not held, the one that is answers.
+    """
 
     def __init__(self, rows: Row | None = None) -> None:
         """`rows` has the shape of `digest("terminology")`, which is read (later, when needed) if none are given."""
@@ -158,7 +161,10 @@ class Terminology:
 
     @cached_property
     def _value_set_rows(self) -> dict[str, Row]:
-        return {row["url"]: row for row in self._rows["valueSets"]}
+        """By URL, and by URL with version; where none is named, the last one of several is meant."""
+        rows = self._rows["valueSets"]
+        versioned = {f"{row['url']}|{row['version']}": row for row in rows if row.get("version")}
+        return versioned | {row["url"]: row for row in rows}
 
     @cached_property
     def _case_sensitive(self) -> frozenset[str]:
@@ -169,10 +175,10 @@ class Terminology:
         """The canonical URLs of the code systems that are held."""
         return frozenset(self._system_rows)
 
-    @property
+    @cached_property
     def value_sets(self) -> frozenset[str]:
         """The canonical URLs of the value sets that are held."""
-        return frozenset(self._value_set_rows)
+        return frozenset(row["url"] for row in self._rows["valueSets"])
 
     def is_case_sensitive(self, system: str) -> bool:
         """Whether `A` and `a` are different codes of a system; False when nothing is known about it."""
@@ -205,7 +211,49 @@ class Terminology:
 
         Codes that are only headings (`notSelectable`) are no members, unless the value set lists them by name.
         """
-        return self._expanded(_without_version(value_set), ())
+        return self._expanded(self._held(value_set), ())
+
+    def member(self, value_set: str, system: str | None, code: str) -> bool | None:
+        """Whether a code is in a value set (without a system: a code that the element implies); None: not known.
+
+        Of a value set that cannot be enumerated here, what is known of its parts may still tell.
+        """
+        pairs = self.expansion(value_set)
+        if pairs is not None:
+            return (system, code) in pairs if system is not None else any(own == code for _, own in pairs)
+        return self._member(self._held(value_set), system, code, ())
+
+    def _member(self, url: str, system: str | None, code: str, within: tuple[str, ...]) -> bool | None:
+        row = self._value_set_rows.get(url)
+        if row is None or "include" not in row or url in within:
+            return None
+        within = (*within, url)
+        excluded = _any(self._part_has(part, system, code, within) for part in row.get("exclude", ()))
+        if excluded:
+            return False
+        included = _any(self._part_has(part, system, code, within) for part in row["include"])
+        return None if included and excluded is None else included
+
+    def _part_has(self, part: Row, system: str | None, code: str, within: tuple[str, ...]) -> bool | None:
+        """Whether a code is in one include or exclude: of its system, and in every value set that it imports."""
+        verdicts: list[bool | None] = []
+        if "system" in part:
+            if system is None:
+                return None
+            if system != part["system"]:
+                return False
+            listed = part.get("concepts")
+            if listed is not None:
+                verdicts.append(any(row[0] == code for row in listed))
+            else:
+                pairs = self._of_system(part, with_headings=False)
+                verdicts.append(None if pairs is None else (system, code) in pairs)
+        verdicts += [self._member(self._held(one), system, code, within) for one in part.get("valueSet", ())]
+        return False if False in verdicts else None if None in verdicts else True
+
+    def _held(self, canonical: str) -> str:
+        """The version that is named where it is held, else the URL alone."""
+        return canonical if canonical in self._value_set_rows else _without_version(canonical)
 
     def _expanded(self, url: str, within: tuple[str, ...]) -> frozenset[Pair] | None:
         if url in self._expansions:
@@ -242,7 +290,7 @@ class Terminology:
         if "system" in part:
             yield self._of_system(part, with_headings)
         for imported in part.get("valueSet", ()):
-            yield self._expanded(_without_version(imported), within)
+            yield self._expanded(self._held(imported), within)
 
     def _of_system(self, part: Row, with_headings: bool) -> frozenset[Pair] | None:
         system = part["system"]
@@ -258,6 +306,12 @@ class Terminology:
                 return None
             codes &= met
         return frozenset((system, code) for code in codes)
+
+
+def _any(verdicts: Iterable[bool | None]) -> bool | None:
+    """Whether one of some is so; None where none is, and of some it is not known."""
+    found = list(verdicts)
+    return True if True in found else None if None in found else False
 
 
 def _without_version(canonical: str) -> str:

@@ -1,4 +1,4 @@
-"""The command line `healthsphere`: serve, load, reindex, client, token, keys, user, audit, feed, and so on."""
+"""The command line `healthsphere`: serve, load, reindex, package, client, token, user, audit, feed, and so on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fhir_server.cli.examples import examples
 from fhir_server.cli.feed import feed
 from fhir_server.cli.keys import keys
 from fhir_server.cli.load import load
+from fhir_server.cli.package import package
 from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
 from fhir_server.cli.token import token
@@ -26,5 +27,5 @@ app = typer.Typer(
 )
 for command in (serve, load, examples, reindex, token, config, version):
     app.command()(command)
-for group in (client, keys, user, audit, feed):
+for group in (client, keys, package, user, audit, feed):
     app.add_typer(group)

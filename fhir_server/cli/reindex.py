@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from fhir_server.cli.database import with_database
 from fhir_server.cli.say import err, out, plain_faults, settings_of
 from fhir_server.logging import configure_logging
+from fhir_server.settings import Settings
 
 
 def reindex(
@@ -29,18 +31,24 @@ def reindex(
         settings = settings_of(base_url=base_url, data_dir=data_dir)
         configure_logging("warning", settings.log_format)
         settings = stack.enter_context(with_database(settings))
-        from fhir_server.app import reindex as run  # noqa: PLC0415  (heavy: only when it is used)
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        tasks: dict[str, TaskID] = {}
-        done_of: dict[str, int] = {}
-        with Progress(*columns, console=err) as bars:
-
-            def progress(resource_type: str, done: int, total: int) -> None:
-                if resource_type not in tasks:
-                    tasks[resource_type] = bars.add_task(resource_type, total=total)
-                done_of[resource_type] = done
-                bars.update(tasks[resource_type], completed=done, total=total)
-
-            run(settings, tuple(types or ()), progress)
+        done_of = indexed(settings, types or ())
     out.print(f"Indexed {sum(done_of.values()):,} resources of {len(done_of)} types.", highlight=False)
+
+
+def indexed(settings: Settings, types: Iterable[str]) -> dict[str, int]:
+    """Index again while bars show how far it is; how many resources of each type that was."""
+    from fhir_server.app import reindex as run  # noqa: PLC0415  (heavy: only when it is used)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    done_of: dict[str, int] = {}
+    with Progress(*columns, console=err) as bars:
+
+        def progress(resource_type: str, done: int, total: int) -> None:
+            if resource_type not in tasks:
+                tasks[resource_type] = bars.add_task(resource_type, total=total)
+            done_of[resource_type] = done
+            bars.update(tasks[resource_type], completed=done, total=total)
+
+        run(settings, tuple(types), progress)
+    return done_of

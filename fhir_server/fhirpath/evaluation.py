@@ -43,6 +43,7 @@ class Context:
 
     __slots__ = (
         "conforms",
+        "entries",
         "index",
         "kept",
         "kinds",
@@ -82,6 +83,9 @@ class Context:
         self.trace = trace
         self.moment = moment
         self.index = 0
+        #: Where the entries of Bundles are, by their addresses; None where that is not kept from one evaluation to the
+        #: next, which is right only while the Bundles do not change.
+        self.entries: dict[int, dict[str, Item]] | None = None
         #: The descendants of variables, which an expression may ask for once per item.
         self.kept: dict[str, Items] = {}
         self.total: Items = []

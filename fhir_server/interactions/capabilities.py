@@ -148,6 +148,7 @@ def resource_row(
     return {
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
+        **({"supportedProfile": list(registry.supported[name])} if name in registry.supported else {}),
         "interaction": [{"code": code} for code in codes],
         "versioning": "versioned-update",
         "readHistory": True,

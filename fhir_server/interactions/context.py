@@ -16,7 +16,7 @@ from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
-from fhir_server.validation.profile import ProfileValidator
+from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import Registry
 
 CaughtUp = Callable[[], Awaitable[None]]

@@ -12,7 +12,7 @@ from fhir_server.model import codec
 from fhir_server.model.errors import ConflictError, InvalidError, Issue, outcome_of
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.storage.unit import Unit
-from fhir_server.validation.profile.gather import declared_by
+from fhir_server.validation.profile.run import declared_by
 from fhir_server.validation.profile.validator import is_readable
 
 MODES = ("create", "update", "delete", "profile")
@@ -56,7 +56,10 @@ async def validate(context: Context, request: Request) -> Answer:
             ),
         )
     if is_readable(issues):
-        issues += await context.profiles.issues_of(resource, asked)
+        support = inputs.flag("mustSupport")
+        issues += await context.profiles.issues_of(resource, asked, support=support)
+        issues += await context.profiles.contents_of(resource)
+        issues = list(dict.fromkeys(issues))
     elif asked or declared_by(resource):
         await context.profiles.require(asked)
         issues.append(fine("Profiles were not looked at, since the structure of the resource is not right."))

@@ -1,8 +1,9 @@
-"""The search parameters that are in force: those of the specification, and the active SearchParameters stored here.
+"""The search parameters that are in force: those of the specification, the active SearchParameters stored here, and
+those of installed packages, whose codes nothing else has.
 
-Every process looks every second whether a SearchParameter was written, by whichever process; the one that wrote it
-knows at once. A parameter is ready when `$reindex` has been over what was stored before it; until then a search by it
-finds only what came later, and says so.
+Every process looks every second whether a SearchParameter was written or a package installed, by whichever process; the
+one that did it knows at once. A parameter is ready when `$reindex` has been over what was stored before it; until then
+a search by it finds only what came later, and says so.
 
 Spec: https://hl7.org/fhir/R4/searchparameter.html
 """
@@ -19,8 +20,10 @@ from typing import Any
 from fhir_server.model import codec
 from fhir_server.model.clock import now_us
 from fhir_server.model.errors import FhirError
-from fhir_server.search.custom import definition_of
+from fhir_server.repository.packages import Packages
+from fhir_server.search.custom import definition_of, packaged_definition
 from fhir_server.search.index import Indexer
+from fhir_server.storage.rows import Row
 from fhir_server.storage.store import Store
 from profiles.registry import Registry, SearchParameter
 
@@ -44,14 +47,18 @@ _log = logging.getLogger("healthsphere.definitions")
 class Definitions:
     """Keeps a registry and its indexer up to date with what is stored."""
 
-    def __init__(self, store: Store, registry: Registry, indexer: Indexer) -> None:
+    def __init__(self, store: Store, registry: Registry, indexer: Indexer, packages: Packages | None = None) -> None:
         self._store = store
+        self._packages = packages
         self._resources = store.rows(TYPE)
         self._states = store.rows(STATES)
         self._registry = registry
         self._indexer = indexer
-        self._seen: tuple[int, int] = (0, 0)
+        self._seen: tuple[int, int, int] = (0, 0, 0)
         self._turn = asyncio.Lock()
+        #: The definitions as they were made last, and what of.
+        self._made: list[SearchParameter] = []
+        self._made_of: tuple[object, object] = ((), ())
 
     def require_usable(self, resource: dict[str, Any]) -> None:
         """Refuse a SearchParameter that is active and cannot be searched by.
@@ -73,10 +80,15 @@ class Definitions:
     async def refresh(self, *, at_once: bool = False) -> None:
         """Put in force what is stored now, where that has changed."""
         async with self._turn:
-            seen = (await self._resources.newest("t"), await self._states.newest("t"))
+            packaged = self._packages
+            packages_us = await packaged.changed_us() if packaged is not None else 0
+            seen = (await self._resources.newest("t"), await self._states.newest("t"), packages_us)
             if seen == self._seen and not at_once and max(seen) < now_us() - _SETTLING_US:
                 return
-            found = tuple(await self._stored()) if seen != (0, 0) else ()
+            if packaged is not None and (at_once or packages_us > now_us() - _SETTLING_US or seen[2] != self._seen[2]):
+                await packaged.refresh()
+                self._registry.support(packaged.catalogue.supported())
+            found = tuple(await self._stored()) if seen != (0, 0, 0) else ()
             self._seen = seen
             if found == self._registry.own:
                 return
@@ -87,7 +99,8 @@ class Definitions:
 
     async def settle(self) -> None:
         """Wait until every process has seen the newest SearchParameter."""
-        age_s = (now_us() - await self._resources.newest("t")) / 1_000_000
+        packages_us = await self._packages.changed_us() if self._packages is not None else 0
+        age_s = (now_us() - max(await self._resources.newest("t"), packages_us)) / 1_000_000
         await asyncio.sleep(max(0.0, 2.5 * POLL_S - age_s))
 
     def prints_for(self, types: tuple[str, ...]) -> list[Print]:
@@ -113,8 +126,21 @@ class Definitions:
         return self._registry.concrete(parameter.base)
 
     async def _stored(self) -> list[SearchParameter]:
-        rows = await self._store.find(TYPE, {"x.status": "=active"}, sort=[("_id", 1)], limit=MOST, fields={"r": 1})
+        rows = await self._store.find(
+            TYPE, {"x.status": "=active"}, sort=[("_id", 1)], limit=MOST, fields={"v": 1, "r": 1}
+        )
+        packaged = self._packages.catalogue.chosen(TYPE) if self._packages is not None else []
+        made_of = (tuple((row["_id"], row["v"]) for row in rows), tuple(entry.id for entry in packaged))
+        if made_of != self._made_of:
+            contents = [] if self._packages is None else await self._packages.contents(packaged)
+            # Each expression is compiled for each of its types: other requests go on meanwhile.
+            self._made = await asyncio.to_thread(self._definitions_of, rows, [content for _, content in contents])
+            self._made_of = made_of
         states = {row["_id"]: row["h"] for row in await self._states.all(limit=MOST)}
+        return [replace(one, ready=states.get(one.url) == _print_of(one)) for one in self._made]
+
+    def _definitions_of(self, rows: Iterable[Row], packaged: Iterable[dict[str, Any]]) -> list[SearchParameter]:
+        """What is stored, in the order of the ids, then what packages have for codes that are free."""
         trial = self._registry.copy()
         trial.adopt(())
         found: list[SearchParameter] = []
@@ -125,8 +151,15 @@ class Definitions:
                 _log.warning("search parameter %s is not in force: %s", row["_id"], error)
                 continue
             if definition is not None and definition.url not in {known.url for known in found}:
-                found.append(replace(definition, ready=states.get(definition.url) == _print_of(definition)))
+                found.append(definition)
                 trial.adopt(tuple(found))
+        for content in packaged:
+            verdict = packaged_definition(content, trial)
+            if verdict.parameter is not None:
+                found.append(verdict.parameter)
+                trial.adopt(tuple(found))
+            elif verdict.fault:  # told when the package was installed
+                _log.info("search parameter %s is not in force: %s", content.get("url"), verdict.fault)
         return found
 
 

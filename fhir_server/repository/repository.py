@@ -34,6 +34,7 @@ from fhir_server.repository.changes import (
     require_known,
     verb_of,
 )
+from fhir_server.repository.conformance import Conformance
 from fhir_server.repository.containing import Containing
 from fhir_server.repository.contents import fitting, is_large, kept, put_beside
 from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
@@ -42,7 +43,7 @@ from fhir_server.repository.integrity import Integrity
 from fhir_server.repository.lineage import Lineage
 from fhir_server.repository.ownership import marked, still_marked
 from fhir_server.repository.reading import Reading
-from fhir_server.repository.rules import NO_RULES, Rules
+from fhir_server.repository.rules import MAINTENANCE, NO_RULES, Rules
 from fhir_server.search.index import Indexer
 from fhir_server.search.lineage import PROVENANCE
 from fhir_server.storage.document import Version
@@ -84,6 +85,7 @@ class Repository(Reading):
         definitions: Definitions | None = None,
         containing: Containing | None = None,
         rules: Rules = NO_RULES,
+        conformance: Conformance | None = None,
     ) -> None:
         self._store = store
         super().__init__(store)
@@ -95,6 +97,7 @@ class Repository(Reading):
         self._lineage = Lineage(indexer.registry)
         self._containing = containing
         self._rules = rules
+        self._conformance = conformance
         self.integrity = integrity
 
     @property
@@ -150,6 +153,8 @@ class Repository(Reading):
             change = self._rules.applied(change, None, self._caller)
         assert change.resource is not None
         issues = self.issues_of(change.resource)
+        if self._conformance is not None:
+            issues = self._conformance.softened(issues, change.type, self._caller)
         if any(issue.severity in ("error", "fatal") for issue in issues):
             raise InvalidError(issues)
         if change.type == SEARCH_PARAMETER and self._definitions is not None:
@@ -184,6 +189,7 @@ class Repository(Reading):
             return await self._commit_alone(checked)
         checked = await self._told(self._store.unguarded, checked, {})
         if change.fresh:
+            checked = await self._satisfying(checked)
             version = self._fitting(numbered(checked, None))
             await self._noted([version])
             await self._store.write(version, None)
@@ -191,7 +197,7 @@ class Repository(Reading):
         for attempt in range(ATTEMPTS):
             current = await self._store.get(change.type, change.id, verb_of(change))
             await require_known(self._store, change, current)
-            outcome = decided(self._ruled(checked, current), current)
+            outcome = decided(await self._satisfying(self._ruled(checked, current)), current)
             if not outcome.changed:
                 return outcome
             await self._noted([outcome.version])
@@ -244,7 +250,7 @@ class Repository(Reading):
         """Carry out a change of a version that was just read."""
         if change.type in ("Binary", PROVENANCE) or self.integrity.enforced or self._rules.joined(change.type):
             return await self.commit(change)
-        outcome = decided(self._ruled(self.check(change), current), current)
+        outcome = decided(await self._satisfying(self._ruled(self.check(change), current)), current)
         await self._noted([outcome.version])
         await self._store.write(self._fitting(outcome.version), current)
         return await self._in_force(outcome) if change.type == SEARCH_PARAMETER else outcome
@@ -263,6 +269,20 @@ class Repository(Reading):
             change = replace(change, resource=still_marked(change.resource, current.body))
         change = self._rules.applied(change, current, self._caller)
         return checked if change.resource is given.resource else self.check(change)
+
+    async def _satisfying(self, checked: Checked) -> Checked:
+        """The same change, which satisfies what this server asks beyond FHIR R4, with what is told of it.
+
+        Raises:
+            UnprocessableError: 422; it does not.
+        """
+        change, asked = checked.change, self._conformance
+        if asked is None or change.resource is None or not asked.looks_at(change.type, self._caller):
+            return checked
+        if change.by in MAINTENANCE:
+            return checked
+        told = await asked.issues_of(change.resource, self._caller)
+        return replace(checked, warnings=(*checked.warnings, *told)) if told else checked
 
     async def _told(self, reads: Store | Unit, checked: Checked, beside: Mapping[str, Mapping[str, Any]]) -> Checked:
         """The same change; that of a Provenance with whose data it tells about among its entries."""
@@ -342,7 +362,7 @@ class Repository(Reading):
                 if not change.fresh:
                     await require_known(unit, change, current)
                     checked = self._ruled(checked, current)
-                outcome = decided(checked, current)
+                outcome = decided(await self._satisfying(checked), current)
                 self._fitting(outcome.version)
             except FhirError as error:
                 raise FailedChangeError(position, error) from error

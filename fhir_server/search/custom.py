@@ -6,6 +6,7 @@ Spec: https://hl7.org/fhir/R4/searchparameter.html
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.fhirpath.compile import Branch, compiled
@@ -20,6 +21,7 @@ TYPES = tuple(name for name in MODIFIERS if name != "special")
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAX_EXPRESSION_CHARS = 4000
+_TYPED_VALUE = re.compile(r"\.value([A-Z][A-Za-z0-9]+)\b")
 
 
 def definition_of(resource: dict[str, Any], registry: Registry) -> SearchParameter | None:
@@ -53,6 +55,47 @@ def definition_of(resource: dict[str, Any], registry: Registry) -> SearchParamet
     if issues:
         raise UnprocessableError(issues)
     return parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a package's SearchParameter: it is in force, or its code is there already, or it is at fault."""
+
+    parameter: SearchParameter | None = None
+    fault: str = ""
+
+
+def packaged_definition(resource: dict[str, Any], registry: Registry) -> Verdict:
+    """The definition that a SearchParameter of a package puts in force, where its code is free.
+
+    Guides restate the parameters of the specification that they build on under URLs of their own: those stay what they
+    are. What is installed is meant to be used, whether its authors call it a draft or not.
+    """
+    if resource.get("status") == "retired":
+        return Verdict()
+    bases = [base for base in resource.get("base", ()) if base in registry.types]
+    names = registry.concrete(bases)
+    free = [name for name in names if resource.get("code") not in registry.parameters_of(name)]
+    if names and not free:
+        return Verdict()
+    meant = {**resource, "base": bases if free == list(names) else free, "status": "active"}
+    try:
+        return Verdict(definition_of(meant, registry))
+    except UnprocessableError as error:
+        fault = error.issues[0].diagnostics
+    # `extension.valueDateTime` is JSON's word; FHIRPath's is `extension.value.ofType(dateTime)`.
+    expression = _TYPED_VALUE.sub(lambda found: _of_type(found, registry), str(resource.get("expression", "")))
+    if expression == resource.get("expression"):
+        return Verdict(fault=fault)
+    try:
+        return Verdict(definition_of({**meant, "expression": expression}, registry))
+    except UnprocessableError:
+        return Verdict(fault=fault)
+
+
+def _of_type(found: re.Match[str], registry: Registry) -> str:
+    names = (found[1], found[1][0].lower() + found[1][1:])
+    return next((f".value.ofType({name})" for name in names if name in registry.types), found[0])
 
 
 def compiled_for(registry: Registry, parameter: SearchParameter, resource_type: str) -> tuple[Branch, ...] | Expression:

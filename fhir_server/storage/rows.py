@@ -47,6 +47,12 @@ class Rows:
         with translated():
             return int((await self._collection.update_many(filter, {"$set": dict(fields)})).matched_count)
 
+    async def add(self, rows: Sequence[Row]) -> None:
+        """Insert rows with new ids."""
+        if rows:
+            with translated():
+                await self._collection.insert_many([*rows], ordered=False)
+
     async def make(self, row_id: str, fields: Mapping[str, Any], *, comment: str | None = None) -> None:
         """Make a row; one that is there stays as it is."""
         with translated():

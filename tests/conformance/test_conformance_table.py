@@ -251,7 +251,7 @@ def limits() -> Iterator[Key]:
 
 def validation() -> Iterator[Key]:
     """The keys of what is wrong with a resource, or with what a profile asks of it."""
-    yield from ((key,) for key in keys_in_code() if key.startswith(("HS-VAL-", "HS-PROFILE-")))
+    yield from ((key,) for key in keys_in_code() if key.startswith(("HS-VAL-", "HS-PROFILE-", "HS-CONTENT-")))
 
 
 SECTIONS: dict[str, Callable[[], Iterator[Key]]] = {
@@ -282,6 +282,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Key]]] = {
 #: Rows about what no registration lists: other forms of what is there.
 BESIDE: dict[str, set[Key]] = {
     "Interactions": {("HEAD", "/{type}/{id}"), ("OPTIONS", "/{type}")},
+    "What the CapabilityStatement says": {("rest.resource.supportedProfile",)},  # where a package is installed
     "Parameters of all types": {("reference.parameter",), ("reference:Type.parameter",)},
     "Operators of `_filter`": {("and",), ("or",), ("not",), ("a.b",), ("a[…].b",)},
     "Order": {("near",), ("_text",)},

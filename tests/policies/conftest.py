@@ -37,7 +37,7 @@ from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
 from fhir_server.search.ucum import canonical
 from fhir_server.validation import Validator
-from fhir_server.validation.profile import ProfileValidator
+from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import registry
 from profiles.terminology import terminology
 from resources.parts import OPERATIONS

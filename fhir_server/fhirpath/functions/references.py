@@ -26,7 +26,7 @@ def target_of(item: Item, context: Context) -> Item | Json | None:
     for at, resource in enumerate(chain):
         if resource.value.get("resourceType") == "Bundle":
             base = chain[at - 1] if at else None
-            found = _entry(resource, address, base)
+            found = _entry(resource, address, base, context.entries)
             if found is not None:
                 return found
     return context.resolve(address) if context.resolve else None
@@ -52,24 +52,35 @@ def _contained(chain: list[Item], wanted: str) -> Item | None:
     return None
 
 
-def _entry(bundle: Item, address: str, source: Item | None) -> Item | None:
+def _entry(
+    bundle: Item, address: str, source: Item | None, kept: dict[int, dict[str, Item]] | None = None
+) -> Item | None:
     """The entry whose fullUrl the address is; a relative one counts from the base of the entry it stands in."""
     absolute = address
     if source is not None and source.parent is not None and not _is_absolute(address):
         full_url = source.parent.value.get("fullUrl", "")
         parts = full_url.rsplit("/", 2)
         absolute = f"{parts[0]}/{address}" if len(parts) == 3 and not full_url.startswith("urn:") else address
-    by_id: Item | None = None
+    if kept is None:
+        entries = _addresses(bundle)
+    else:
+        entries = kept.get(id(bundle.value)) or kept.setdefault(id(bundle.value), _addresses(bundle))
+    found = entries.get(absolute) or entries.get(address)
+    return found if found is not None or _is_absolute(address) else entries.get(f"#{address}")
+
+
+def _addresses(bundle: Item) -> dict[str, Item]:
+    """The resources of a Bundle by their `fullUrl`, and by `#Type/id`, which counts after those."""
+    found: dict[str, Item] = {}
     for entry in children(bundle, "entry"):
-        full_url = entry.value.get("fullUrl")
         resource = next(iter(children(entry, "resource")), None)
         if resource is None:
             continue
-        if full_url in (absolute, address):
-            return resource
-        if f"{resource.value.get('resourceType')}/{resource.value.get('id')}" == address:
-            by_id = resource
-    return by_id
+        full_url = entry.value.get("fullUrl")
+        if isinstance(full_url, str):
+            found.setdefault(full_url, resource)
+        found[f"#{resource.value.get('resourceType')}/{resource.value.get('id')}"] = resource
+    return found
 
 
 def _is_absolute(address: str) -> bool:

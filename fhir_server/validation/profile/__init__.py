@@ -6,7 +6,3 @@ brings them together.
 
 Spec: https://hl7.org/fhir/R4/profiling.html
 """
-
-from fhir_server.validation.profile.validator import ProfileValidator
-
-__all__ = ["ProfileValidator"]

@@ -15,7 +15,7 @@ from fhir_server.fhirpath.items import Item
 from fhir_server.model.errors import Severity
 from fhir_server.validation.bindings import SHAPES, VALUE_SETS
 from fhir_server.validation.profile.definition import Binding
-from fhir_server.validation.profile.findings import Place, path_of
+from fhir_server.validation.profile.findings import Place, Question, path_of
 from fhir_server.validation.profile.run import Check, Run
 from profiles.registry import Element
 
@@ -47,7 +47,7 @@ def binding_check(binding: Binding, base: Element | None, place: Place, shelf: S
         return None
     members = shelf.terminology.expansion(binding.value_set)
     if members is None:
-        return _unchecked(binding, place)
+        return _unsure(binding, place, shelf)
     codes = frozenset(code for _, code in members)
     listed = sorted(f"{system}|{code}" for system, code in members)
     shown = " | ".join(listed[:_MAX_NAMED]) + (" | …" if len(listed) > _MAX_NAMED else "")
@@ -80,15 +80,23 @@ def _says_nothing(item: Item) -> bool:
     return item.kind.is_a("Quantity") or ("text" not in item.value and "coding" not in item.value)
 
 
-def _unchecked(binding: Binding, place: Place) -> Check | None:
-    if binding.strength == "preferred":
-        return None
-    text = f"Not checked: the codes of the value set {binding.value_set} ({binding.strength}) are not all known here"
+def _unsure(binding: Binding, place: Place, shelf: Shelf) -> Check:
+    """The check by a value set of which not all is known: yes, no, or a question that stays open."""
+    value_set, strength = binding.value_set, binding.strength
+    severity, expected = _SEVERITIES[strength], f"{_HOW[strength]} {value_set}"
+    member = shelf.terminology.member
 
     def check(item: Item, run: Run) -> None:
-        if item.kind.name in _CODED and item.value is not None and codings_of(item):
-            run.findings.tell(
-                "HS-PROFILE-UNCHECKED", "informational", path_of(item), text, place, severity="information"
-            )
+        if item.kind.name not in _CODED or item.value is None:
+            return
+        codings = codings_of(item)
+        verdicts = [member(value_set, system, code) for system, code in codings]
+        if not verdicts or True in verdicts:
+            return
+        question = Question(value_set, tuple(codings), path_of(item), place, severity, expected, strength)
+        if None not in verdicts:
+            run.findings.answer(question, is_member=False)
+        elif strength != "preferred":
+            run.findings.ask(question)
 
     return check

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 _OWN_MEMBERS = frozenset({"BackboneElement", "Element"})
 
 
-def compiled(structure: Structure, shelf: Shelf) -> Check:
+def compiled(structure: Structure, shelf: Shelf, *, support: bool = False) -> Check:
     """The check of an item against a profile; a resource of another type is told as such.
+
+    With `support` it tells also of elements that must be supported and are not there, which is no fault.
 
     Raises:
         UnusableError: the profile constrains a type or an element that FHIR has not.
@@ -39,7 +41,7 @@ def compiled(structure: Structure, shelf: Shelf) -> Check:
     kind = shelf.kinds.named(structure.type)
     if kind is None:
         raise UnusableError(f"The profile {structure.canonical} is for {structure.type}, which is no type of FHIR R4.")
-    check = Compiler(structure, shelf).check(structure.root, kind, None)
+    check = Compiler(structure, shelf, support=support).check(structure.root, kind, None)
     place = Place(structure.canonical, structure.root.id)
 
     def whole(item: Item, run: Run) -> None:
@@ -67,9 +69,10 @@ def of_type(name: str) -> Check:
 class Compiler:
     """Compiles the elements of one profile."""
 
-    def __init__(self, structure: Structure, shelf: Shelf) -> None:
+    def __init__(self, structure: Structure, shelf: Shelf, *, support: bool = False) -> None:
         self._structure = structure
         self._shelf = shelf
+        self._support = support
         self._repeated: dict[int, Check | None] = {}
 
     def check(self, node: Node, kind: Kind | None, base: Element | None) -> Check | None:
@@ -124,7 +127,8 @@ class Compiler:
         most = node.max
         if base is not None and (most is None or (base.max is not None and base.max <= most)):
             most = None
-        if one is None and slices is None and not least and most is None:
+        must = self._support and node.must_support and not least
+        if one is None and slices is None and not least and most is None and not must:
             return None
         name, place = node.name, Place(self._structure.canonical, node.id)
 
@@ -133,6 +137,8 @@ class Compiler:
             count = len(items)
             if count < least or (most is not None and count > most):
                 _tell_count(parent, name, count, least, most, place, run)
+            if must and not count:
+                _tell_support(parent, name, place, run)
             if one is not None:
                 for item in items:
                     one(item, run)
@@ -199,6 +205,12 @@ def _tell_count(parent: Item, name: str, count: int, least: int, most: int | Non
     else:
         text = f"Found {found} {name}; expected {f'at most {most}' if most else 'none'}"
         run.findings.tell("HS-PROFILE-MAX", "structure", path, text, place)
+
+
+def _tell_support(parent: Item, name: str, place: Place, run: Run) -> None:
+    text = f"Found no {name}, which systems that claim the profile must be able to hold and show; it need not be there"
+    path = f"{path_of(parent)}.{name}"
+    run.findings.tell("HS-PROFILE-SUPPORT", "informational", path, text, place, severity="information")
 
 
 def _type_check(node: Node, base: Element | None, place: Place) -> Check | None:

@@ -69,6 +69,7 @@ class Node:
     demand: Demand | None = None
     bindings: tuple[Binding, ...] = ()
     constraints: tuple[Invariant, ...] = ()
+    must_support: bool = False
     max_length: int | None = None
     lowest: Any = None
     highest: Any = None
@@ -109,8 +110,8 @@ class UnusableError(Exception):
     """A StructureDefinition by which nothing can be validated here; the message says why."""
 
 
-def structure_of(definition: Json) -> Structure:
-    """Read a StructureDefinition that is itself valid.
+def structure_of(definition: Json, elements: list[Json] | None = None) -> Structure:
+    """Read a StructureDefinition that is itself valid; `elements` are those of its snapshot where it has none.
 
     Raises:
         UnusableError: it has no snapshot, or does not constrain a type of FHIR.
@@ -118,12 +119,9 @@ def structure_of(definition: Json) -> Structure:
     url = str(definition.get("url"))
     if definition.get("kind") == "logical":
         raise UnusableError(f"The StructureDefinition {url} is a logical model; a profile of a FHIR type was expected.")
-    elements = (definition.get("snapshot") or {}).get("element")
+    elements = elements or (definition.get("snapshot") or {}).get("element")
     if not elements:
-        raise UnusableError(
-            f"The StructureDefinition {url} has no snapshot, only a differential; this server does not make snapshots "
-            "yet, so that one with a snapshot was expected."
-        )
+        raise UnusableError(f"The StructureDefinition {url} has no snapshot.")
     root = node_of(elements[0])
     by_path = {root.path: root}
     parents = [root]
@@ -168,6 +166,7 @@ def node_of(row: Json) -> Node:
         demand=_demand_of(row),
         bindings=tuple(_bindings_of(row.get("binding") or {})),
         constraints=tuple(_constraint_of(c) for c in row.get("constraint", ()) if c.get("expression")),
+        must_support=row.get("mustSupport", False),
         max_length=row.get("maxLength"),
         lowest=_value_of(row, "minValue"),
         highest=_value_of(row, "maxValue"),

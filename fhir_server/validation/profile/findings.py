@@ -22,11 +22,25 @@ class Place:
     element: str
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether a value set has one of some codes, which is not known here and may be known elsewhere."""
+
+    value_set: str
+    codings: tuple[tuple[str | None, str], ...]
+    path: str
+    place: Place
+    severity: Severity
+    expected: str
+    strength: str
+
+
 class Findings:
     """Collects the issues of one validation; the same one, said by an element and by its slice, is told once."""
 
     def __init__(self) -> None:
         self._issues: dict[tuple[str, str, str], Issue] = {}
+        self.questions: dict[Question, None] = {}
         self.left_out = 0
 
     def tell(
@@ -50,7 +64,28 @@ class Findings:
                 self._issues.setdefault(identity, issue)
             else:
                 self.left_out += 1
+        self.questions |= other.questions
         self.left_out += other.left_out
+
+    def ask(self, question: Question) -> None:
+        """Leave a question open, which is answered when all else is done."""
+        if len(self.questions) < MAX_FINDINGS:
+            self.questions[question] = None
+
+    def answer(self, question: Question, is_member: bool | None) -> None:
+        """Tell what comes of a question: nothing, codes that are not in the value set, or that it was not checked."""
+        if is_member is None:
+            text = f"Not checked: the codes of the value set {question.value_set} ({question.strength}) are not all "
+            text += "known here"
+            self.tell(
+                "HS-PROFILE-UNCHECKED", "informational", question.path, text, question.place, severity="information"
+            )
+        elif not is_member:
+            found = ", ".join(f"{s}|{c}" if s is not None else c for s, c in question.codings[:3])
+            text = f"Found {found}; expected {question.expected}"
+            self.tell(
+                "HS-PROFILE-BINDING", "code-invalid", question.path, text, question.place, severity=question.severity
+            )
 
     def issues(self) -> list[Issue]:
         return list(self._issues.values())

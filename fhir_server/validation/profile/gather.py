@@ -55,9 +55,9 @@ class Gathering:
         name = url.removeprefix("http://hl7.org/fhir/StructureDefinition/")
         return url not in self._registry.profiles and name not in self._registry.types
 
-    async def value_sets(self) -> None:
+    async def value_sets(self, further: Collection[str] = ()) -> None:
         """The value sets that are bound, and the code systems that they draw on, where the specification has none."""
-        wanted, systems = self._bound, set[str]()
+        wanted, systems = self._bound | set(further), set[str]()
         for _ in range(MAX_ROUNDS):
             found = await self._fetch(VALUE_SETS, wanted - self.urls[VALUE_SETS] - self._terminology.value_sets)
             wanted = set()
@@ -86,7 +86,9 @@ class Gathering:
 
 
 def profiles_named_by(structure: Json) -> Iterator[str]:
-    """The profiles that a value of this profile is validated against: those of its elements' types."""
+    """The profiles that a value of this profile is validated against: its base's, those of its elements' types."""
+    if "snapshot" not in structure and "baseDefinition" in structure:
+        yield url_of(structure["baseDefinition"])
     for element in _elements(structure):
         for entry in element.get("type", ()):
             yield from map(url_of, entry.get("profile", ()))
@@ -129,13 +131,8 @@ def url_of(canonical: str) -> str:
     return canonical.partition("|")[0]
 
 
-def declared_by(resource: Json) -> list[str]:
-    """The profiles that a resource claims (`meta.profile`)."""
-    meta = resource.get("meta")
-    found = meta.get("profile") if isinstance(meta, dict) else None
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
-
-
 def _elements(structure: Json) -> Iterable[Json]:
-    found: list[Json] = (structure.get("snapshot") or {}).get("element") or []
+    """The elements of a snapshot, or of a differential where there is none."""
+    rows = structure.get("snapshot") or structure.get("differential") or {}
+    found: list[Json] = rows.get("element") or []
     return found

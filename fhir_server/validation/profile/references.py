@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def target_check(types: Sequence[TypeRef], place: Place, shelf: Shelf) -> Check | None:
-    """The check that a reference leads to a type that one of the target profiles is for; None where any will do."""
+    """The check that a reference leads where one of the target profiles allows; None where any will do.
+
+    What lies in the same document must conform to one of those profiles that are for its type; of anything else, the
+    type alone is known.
+    """
     targets = [target for one in types if one.code == "Reference" for target in one.targets]
     allowed = {shelf.type_of(target) for target in targets}
     # A profile that is not held may be for any type.
@@ -28,20 +32,25 @@ def target_check(types: Sequence[TypeRef], place: Place, shelf: Shelf) -> Check 
         return None
     names = frozenset(name for name in allowed if name)
     expected = " | ".join(sorted(names))
+    profiles = {name: tuple(t for t in targets if shelf.type_of(t) == name) for name in names}
+    # The type itself among the targets asks for nothing more.
+    profiled = {name: some for name, some in profiles.items() if not any(shelf.base_type(t) for t in some)}
 
     def check(item: Item, run: Run) -> None:
-        found = _type_behind(item, run) if item.kind.name == "Reference" else None
-        if found is not None and found not in names:
+        if item.kind.name != "Reference":
+            return
+        named = target_type(item.value)
+        target = target_of(item, run.context(item)) if named is None or (profiled and run.follows) else None
+        found = target.kind.name if isinstance(target, Item) else named
+        if found is None or not run.shelf.kinds.registry.is_resource_type(found):
+            return
+        if found not in names:
             text = f"Found a reference to {found}; expected one to {expected}"
             run.findings.tell("HS-PROFILE-TARGET", "structure", path_of(item), text, place)
+        elif isinstance(target, Item) and found in profiled and run.follows:
+            verdicts = [run.target_conforms(target, canonical) for canonical in profiled[found]]
+            if not any(verdict is not False for verdict in verdicts):
+                text = f"Found a reference to a {found} that does not conform; expected {' | '.join(profiled[found])}"
+                run.findings.tell("HS-PROFILE-TARGET", "structure", path_of(item), text, place)
 
     return check
-
-
-def _type_behind(item: Item, run: Run) -> str | None:
-    """The type of what a reference leads to, by its words or, where that lies in the same document, by itself."""
-    named = target_type(item.value)
-    if named is not None:
-        return named if run.shelf.kinds.registry.is_resource_type(named) else None
-    target = target_of(item, run.context(item))
-    return target.kind.name if isinstance(target, Item) else None

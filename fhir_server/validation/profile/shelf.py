@@ -7,7 +7,6 @@ Spec: https://hl7.org/fhir/R4/references.html#canonical
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import RLock
@@ -18,24 +17,29 @@ from fhir_server.fhirpath.quantities import Units
 from fhir_server.validation.profile.compile import compiled, of_type
 from fhir_server.validation.profile.definition import Structure, UnusableError, structure_of
 from fhir_server.validation.profile.run import Check
+from profiles.branches import SnapshotError
 from profiles.registry import Registry
+from profiles.snapshot import Snapshots
 from profiles.terminology import Terminology
+from profiles.versions import Rank, rank_of
 
 Json = dict[str, Any]
 
 TYPES = "http://hl7.org/fhir/StructureDefinition/"
 
-_NUMBERS = re.compile(r"\d+")
-
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One stored definition: its id and version here, its canonical URL, its content."""
+    """One stored definition: its id and version here, its canonical URL, its content.
+
+    `preferred` is what its URL means where no version is named, whatever other versions there are.
+    """
 
     id: str
     version: int
     url: str
     content: Json
+    preferred: bool = False
 
 
 class Shelf:
@@ -52,7 +56,8 @@ class Shelf:
         for held in stored:
             self._stored.setdefault(held.url, []).append(held)
         self._structures: dict[str, Structure | UnusableError | None] = {}
-        self._checks: dict[str, Check | None] = {}
+        self._checks: dict[tuple[str, bool], Check | None] = {}
+        self._snapshots = Snapshots(registry, self.definition)
         self._compiling = RLock()
 
     def structure(self, canonical: str) -> Structure | None:
@@ -62,17 +67,24 @@ class Shelf:
 
     def _structure(self, canonical: str) -> Structure | UnusableError | None:
         if canonical not in self._structures:
-            self._structures[canonical] = self._read(canonical)
+            with self._compiling:
+                self._structures[canonical] = self._read(canonical)
         return self._structures[canonical]
 
     def _read(self, canonical: str) -> Structure | UnusableError | None:
         definition = self.definition(canonical)
         if definition is None:
             return None
+        if definition.get("kind") == "logical":
+            return UnusableError(f"The StructureDefinition {canonical} is a logical model, no profile of a FHIR type.")
         try:
-            return structure_of(definition)
+            return structure_of(definition, self._snapshots.elements_of(definition))
         except UnusableError as error:
             return error
+        except SnapshotError as error:
+            return UnusableError(str(error))
+        except RecursionError:
+            return UnusableError(f"The profile {canonical} is nested too deeply.")
 
     def definition(self, canonical: str) -> Json | None:
         """The StructureDefinition of a profile as it stands; of several versions the highest, unless one is named."""
@@ -82,14 +94,36 @@ class Shelf:
             return known
         return chosen(self._stored.get(url, ()), version)
 
-    def check_of(self, canonical: str) -> Check | None:
-        """The compiled check of a profile; None for one that is not held or not usable."""
-        with self._compiling:
-            if canonical not in self._checks:
-                self._checks[canonical] = self._compiled(canonical)
-            return self._checks[canonical]
+    def versions(self, url: str) -> list[tuple[str, Json]]:
+        """All definitions of a URL with their canonicals, the one that is meant where no version is named first."""
+        known = self._registry.profiles.get(url)
+        stored = sorted(self._stored.get(url, ()), key=rank_of_held, reverse=True)
+        found = [*([known] if known is not None else []), *(held.content for held in stored)]
+        return [(f"{url}|{one['version']}" if one.get("version") else url, one) for one in found]
 
-    def _compiled(self, canonical: str) -> Check | None:
+    def inherit(self, before: Shelf) -> None:
+        """Take over what an earlier shelf has compiled, all of whose definitions are on this one unchanged."""
+        self._checks |= {key: check for key, check in dict(before._checks).items() if check is not None}
+        self._structures |= {
+            canonical: found for canonical, found in dict(before._structures).items() if isinstance(found, Structure)
+        }
+
+    def is_compiled(self, canonical: str) -> bool:
+        return (canonical, False) in self._checks
+
+    def check_of(self, canonical: str, *, support: bool = False) -> Check | None:
+        """The compiled check of a profile; None for one that is not held or not usable.
+
+        With `support`, it tells also of what must be supported and is not there.
+        """
+        key = canonical, support
+        if key not in self._checks:
+            with self._compiling:
+                if key not in self._checks:
+                    self._checks[key] = self._compiled(canonical, support=support)
+        return self._checks[key]
+
+    def _compiled(self, canonical: str, *, support: bool) -> Check | None:
         base = self.base_type(canonical)
         if base is not None:
             return of_type(base)
@@ -97,7 +131,7 @@ class Shelf:
         if structure is None:
             return None
         try:
-            return compiled(structure, self)
+            return compiled(structure, self, support=support)
         except UnusableError as error:
             self._structures[canonical] = error
         except RecursionError:
@@ -107,7 +141,7 @@ class Shelf:
     def why_not(self, canonical: str) -> str:
         """Why a profile cannot be validated against."""
         found = self._structure(canonical)
-        return str(found) if isinstance(found, UnusableError) else "it is not held on this server"
+        return str(found).rstrip(".") if isinstance(found, UnusableError) else "it is not held on this server"
 
     def base_type(self, canonical: str) -> str | None:
         """The type of FHIR that a canonical names; None for a profile."""
@@ -126,10 +160,11 @@ class Shelf:
 def chosen(held: Iterable[Held], version: str) -> Json | None:
     """The definition of a version, or of the highest one that is not retired; the last one stored of equal ones."""
     found = [one for one in held if version in ("", one.content.get("version"))]
-    return max(found, key=_rank).content if found else None
+    return max(found, key=rank_of_held).content if found else None
 
 
-def _rank(held: Held) -> tuple[bool, list[int], str]:
+def rank_of_held(held: Held) -> tuple[bool, bool, Rank, str]:
+    """What several versions of a definition are ordered by, the one that is meant where none is named last."""
     content = held.content
-    numbers = [int(number) for number in _NUMBERS.findall(str(content.get("version") or ""))]
-    return content.get("status") != "retired", numbers, str((content.get("meta") or {}).get("lastUpdated"))
+    last_updated = str((content.get("meta") or {}).get("lastUpdated") or "")
+    return content.get("status") != "retired", held.preferred, rank_of(str(content.get("version") or "")), last_updated

@@ -13,6 +13,7 @@ from fhir_server.validation.profile.shelf import Held
 
 STRUCTURES = "StructureDefinition"
 VALUE_SETS = "ValueSet"
+QUESTIONNAIRES = "Questionnaire"
 CODE_SYSTEMS = "CodeSystem"
 
 
@@ -23,6 +24,13 @@ class Stamp:
     type: str
     id: str
     version: int
+
+
+class Membership(Protocol):
+    """Knows of value sets what is not held with the definitions: another terminology, or a server elsewhere."""
+
+    async def member_of(self, value_set: str, system: str | None, code: str) -> bool | None:
+        """Whether a value set (a canonical, with a version or without) has a code; None where it is not known."""
 
 
 class Source(Protocol):

@@ -1,4 +1,4 @@
-"""Validation against profiles: those that are asked for, and those that a resource claims.
+"""Validation against profiles: those that are asked for, and those that a resource claims; and of contents.
 
 Spec: https://hl7.org/fhir/R4/resource-operation-validate.html, https://hl7.org/fhir/R4/profiling.html#resources
 """
@@ -6,18 +6,28 @@ Spec: https://hl7.org/fhir/R4/resource-operation-validate.html, https://hl7.org/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
 
-from fhir_server.fhirpath.items import Item
+from fhir_server.fhirpath.items import Item, children, root_item
 from fhir_server.fhirpath.quantities import Units
 from fhir_server.fhirpath.walk import walk
-from fhir_server.model.errors import InvalidError, Issue
+from fhir_server.model.errors import Issue
+from fhir_server.validation.contents.rules import canonicals_in, contents_found, questionnaires_of
 from fhir_server.validation.fault import UNREADABLE
-from fhir_server.validation.profile.findings import path_of
-from fhir_server.validation.profile.gather import Gathering, Json, declared_by, url_of
-from fhir_server.validation.profile.run import Run
-from fhir_server.validation.profile.shelf import Held, Shelf
-from fhir_server.validation.profile.source import CODE_SYSTEMS, STRUCTURES, VALUE_SETS, Source, Stamp
+from fhir_server.validation.profile.findings import Findings, path_of
+from fhir_server.validation.profile.gather import Gathering, Json, url_of
+from fhir_server.validation.profile.run import declared_by, require_held, validated
+from fhir_server.validation.profile.shelf import Held, Shelf, chosen, rank_of_held
+from fhir_server.validation.profile.source import (
+    CODE_SYSTEMS,
+    QUESTIONNAIRES,
+    STRUCTURES,
+    VALUE_SETS,
+    Membership,
+    Source,
+    Stamp,
+)
 from profiles.digest import code_system_of, value_set_of
 from profiles.registry import Registry
 from profiles.terminology import Terminology
@@ -25,28 +35,42 @@ from profiles.terminology import Terminology
 #: So many URLs are kept on one shelf before it is put up anew.
 MAX_URLS = 5_000
 
+#: Types that have resources in them, anywhere.
+_HOLDERS = frozenset({"Bundle", "Parameters"})
+
 
 class ProfileValidator:
     """Validates resources against profiles; what was compiled is kept for as long as no definition changes."""
 
-    def __init__(self, registry: Registry, terminology: Terminology, units: Units | None, source: Source) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        terminology: Terminology,
+        units: Units | None,
+        source: Source,
+        membership: Membership | None = None,
+    ) -> None:
         self._registry = registry
         self._terminology = terminology
         self._units = units
         self._source = source
+        self._membership = membership
         self._turn = asyncio.Lock()
         self._shelf = Shelf(registry, terminology, units)
         #: What the shelf was made from: the URLs that were looked for, and what was found.
         self._urls: dict[str, set[str]] = {STRUCTURES: set(), VALUE_SETS: set(), CODE_SYSTEMS: set()}
+        self._sets: set[str] = set()
         self._stamps: tuple[Stamp, ...] = ()
         self._held: dict[Stamp, Held] = {}
+        self._looked_s = 0.0
 
-    async def issues_of(self, resource: Json, asked: Sequence[str] = ()) -> list[Issue]:
+    async def issues_of(self, resource: Json, asked: Sequence[str] = (), *, support: bool = False) -> list[Issue]:
         """What profiles say of a resource that is valid by itself (`Validator.issues_of`).
 
         Args:
             resource: of right structure: no issue of it has a key of `UNREADABLE`
             asked: canonicals of profiles that it must conform to, beside those that it claims
+            support: tell also of elements that must be supported and are not there
 
         Raises:
             InvalidError: 400; a profile that is asked for is not held, or cannot be used.
@@ -57,7 +81,41 @@ class ProfileValidator:
         if not canonicals:
             return []
         shelf = await self.shelf_for(canonicals)
-        return await asyncio.to_thread(_validated, shelf, items, asked)
+        findings = await asyncio.to_thread(validated, shelf, items, asked, support=support)
+        return await self._settled(findings, items[0])
+
+    async def issues_against(self, resource: Json, canonicals: Sequence[str], *, at_most_s: float = 0) -> list[Issue]:
+        """What some profiles alone say of a resource, by definitions that were looked up so long ago at most.
+
+        Raises:
+            InvalidError: 400; one of them is not held, or cannot be used.
+        """
+        shelf = await self.shelf_for(canonicals, at_most_s=at_most_s)
+        await self._compiled(shelf, canonicals)
+        root = root_item(resource, shelf.kinds)
+        return await self._settled(validated(shelf, [root], canonicals, claims=False), root)
+
+    async def issues_of_claims(self, resource: Json, *, at_most_s: float = 0) -> list[Issue]:
+        """What the profiles say that a resource claims, and those that are in it; as `issues_against`."""
+        if resource.get("resourceType") in _HOLDERS:
+            return await self.issues_of(resource)
+        root = root_item(resource, self._shelf.kinds)
+        contained = [item for item in self._contained_in(root) if declared_by(item.value)]
+        canonicals = [canonical for item in (root, *contained) for canonical in declared_by(item.value)]
+        if not canonicals:
+            return []
+        shelf = await self.shelf_for(canonicals, at_most_s=at_most_s)
+        await self._compiled(shelf, canonicals)
+        return await self._settled(validated(shelf, [root, *contained], ()), root)
+
+    async def contents_of(self, resource: Json, *, at_most_s: float = 0) -> list[Issue]:
+        """What a resource says of itself that is not so: see `validation.contents`."""
+        items = await asyncio.to_thread(lambda: list(walk(resource, self._registry)))
+        asked = {canonical: await self._questionnaire(canonical) for canonical in questionnaires_of(items)}
+        structures, sets = canonicals_in(items, asked.values())
+        shelf = await self.shelf_for(structures, sets, at_most_s=at_most_s)
+        findings = await asyncio.to_thread(contents_found, shelf, items, asked)
+        return await self._settled(findings, items[0])
 
     async def require(self, asked: Sequence[str]) -> None:
         """Profiles that are asked for are there, and can be used.
@@ -67,26 +125,69 @@ class ProfileValidator:
         """
         if asked:
             shelf = await self.shelf_for(asked)
-            await asyncio.to_thread(_require, shelf, asked)
+            await asyncio.to_thread(require_held, shelf, asked)
 
     def _resources_in(self, resource: Json) -> list[Item]:
         """The resource, and those in it: contained ones, and those of a Bundle."""
         return [item for item in walk(resource, self._registry) if item.kind.is_resource]
 
-    async def shelf_for(self, canonicals: Iterable[str]) -> Shelf:
-        """The shelf with some profiles, and all that they need, as stored now."""
-        wanted = {url_of(canonical) for canonical in canonicals} - set(self._registry.profiles)
-        wanted = {url for url in wanted if self._shelf.base_type(url) is None}
-        if not wanted:  # those of the specification need nothing that is stored
+    @staticmethod
+    def _contained_in(root: Item) -> list[Item]:
+        return children(root, "contained") if "contained" in root.value else []
+
+    @staticmethod
+    async def _compiled(shelf: Shelf, canonicals: Iterable[str]) -> None:
+        """Compile what is asked for the first time, while other requests go on."""
+        new = [canonical for canonical in canonicals if not shelf.is_compiled(canonical)]
+        if new:
+            await asyncio.to_thread(lambda: [shelf.check_of(canonical) for canonical in new])
+
+    async def _settled(self, findings: Findings, root: Item) -> list[Issue]:
+        """The issues, with those of questions that could only be asked elsewhere."""
+        for question in findings.questions:
+            verdicts = [await self._member_of(question.value_set, *coding) for coding in question.codings]
+            findings.answer(question, True if True in verdicts else None if None in verdicts else False)
+        issues = findings.issues()
+        if findings.left_out:
+            text = f"{findings.left_out} further issues of profiles are not listed."
+            issues.append(Issue("too-long", text, path_of(root), "HS-PROFILE-MORE", "information"))
+        return issues
+
+    async def _member_of(self, value_set: str, system: str | None, code: str) -> bool | None:
+        return None if self._membership is None else await self._membership.member_of(value_set, system, code)
+
+    async def _questionnaire(self, canonical: str) -> Json | None:
+        url, _, version = canonical.partition("|")
+        stamps = await self._source.stamps(QUESTIONNAIRES, {url})
+        return chosen(await self._source.read(stamps), version) if stamps else None
+
+    async def shelf_for(
+        self, canonicals: Iterable[str], value_sets: Iterable[str] = (), *, at_most_s: float = 0
+    ) -> Shelf:
+        """The shelf with some profiles and value sets, and all that they need, as stored so long ago at most."""
+        known = self._registry.profiles
+        wanted = {url for one in canonicals if (url := url_of(one)) not in known and not self._shelf.base_type(url)}
+        sets = {url_of(one) for one in value_sets} - self._terminology.value_sets
+        if not wanted and not sets:  # those of the specification need nothing that is stored
+            return self._shelf
+        if self._knows(wanted, sets) and at_most_s and time.monotonic() - self._looked_s < at_most_s:
             return self._shelf
         async with self._turn:
-            known = wanted <= self._urls[STRUCTURES]
-            if known and tuple(await self._current(self._urls)) == self._stamps:
-                return self._shelf
-            if not known and len(self._urls[STRUCTURES]) < MAX_URLS:
-                wanted |= self._urls[STRUCTURES]
-            await self._put_up(wanted)
+            is_known = self._knows(wanted, sets)
+            looked_s = time.monotonic()
+            is_same = tuple(await self._current(self._urls)) == self._stamps
+            if not (is_known and is_same):
+                if not is_known and len(self._urls[STRUCTURES]) < MAX_URLS:
+                    wanted |= self._urls[STRUCTURES]
+                    sets |= self._sets
+                else:
+                    is_same = False
+                await self._put_up(wanted, sets, is_same=is_same)
+            self._looked_s = looked_s
             return self._shelf
+
+    def _knows(self, structures: Collection[str], value_sets: Collection[str]) -> bool:
+        return self._urls[STRUCTURES].issuperset(structures) and self._urls[VALUE_SETS].issuperset(value_sets)
 
     async def _current(self, urls: dict[str, set[str]]) -> list[Stamp]:
         found: list[Stamp] = []
@@ -95,15 +196,21 @@ class ProfileValidator:
                 found += await self._source.stamps(resource_type, some)
         return sorted(found)
 
-    async def _put_up(self, wanted: set[str]) -> None:
-        """Read what is stored of some profiles and of all that they name, round by round."""
+    async def _put_up(self, wanted: set[str], sets: set[str], *, is_same: bool) -> None:
+        """Read what is stored of some profiles and of all that they name, round by round.
+
+        Where nothing has changed of what was there before (`is_same`), what was compiled of it stays.
+        """
         gathering = Gathering(self._source, self._held, self._registry, self._terminology)
         await gathering.structures(wanted)
-        await gathering.value_sets()
-        self._urls, self._held = gathering.urls, gathering.held
-        self._stamps = tuple(sorted(gathering.held))
-        stored = list(gathering.held.values())
-        self._shelf = await asyncio.to_thread(self._shelf_of, stored)
+        await gathering.value_sets(sets)
+        stamps = tuple(sorted(gathering.held))
+        if not is_same or stamps != self._stamps:  # a name of nothing changes nothing
+            shelf = await asyncio.to_thread(self._shelf_of, list(gathering.held.values()))
+            if is_same:
+                shelf.inherit(self._shelf)
+            self._shelf = shelf
+        self._urls, self._held, self._sets, self._stamps = gathering.urls, gathering.held, sets, stamps
 
     def _shelf_of(self, stored: list[Held]) -> Shelf:
         of_type = {
@@ -111,58 +218,14 @@ class ProfileValidator:
             for name in (STRUCTURES, VALUE_SETS, CODE_SYSTEMS)
         }
         terminology = self._terminology
+        for held in of_type.values():
+            held.sort(key=rank_of_held)  # of several versions the last one is meant where none is named
         if of_type[VALUE_SETS] or of_type[CODE_SYSTEMS]:
             terminology = terminology.with_own(
                 [code_system_of(held.content) for held in of_type[CODE_SYSTEMS]],
                 [value_set_of(held.content) for held in of_type[VALUE_SETS]],
             )
         return Shelf(self._registry, terminology, self._units, of_type[STRUCTURES])
-
-
-def _validated(shelf: Shelf, items: Sequence[Item], asked: Sequence[str]) -> list[Issue]:
-    _require(shelf, asked)
-    run = Run(shelf)
-    for canonical in asked:
-        _validate(run, items[0], canonical)
-    for item, at, canonical in _claims(items):
-        if canonical not in asked and not _validate(run, item, canonical):
-            path = f"{path_of(item)}.meta.profile[{at}]"
-            text = f"The profile {canonical} is claimed and was not looked at: {shelf.why_not(canonical)}"
-            run.findings.tell("HS-PROFILE-UNKNOWN", "not-found", path, text, None, severity="warning")
-    if run.findings.left_out:
-        text = f"{run.findings.left_out} further issues of profiles are not listed."
-        return [*run.findings.issues(), Issue("too-long", text, path_of(items[0]), "HS-PROFILE-MORE", "information")]
-    return run.findings.issues()
-
-
-def _require(shelf: Shelf, asked: Sequence[str]) -> None:
-    for canonical in asked:
-        if shelf.check_of(canonical) is None:
-            raise InvalidError(
-                f"The profile {canonical[:200]!r} cannot be validated against: {shelf.why_not(canonical)}.",
-                code="not-supported",
-                key="HS-OP-PROFILE",
-            )
-
-
-def _claims(items: Iterable[Item]) -> Iterator[tuple[Item, int, str]]:
-    for item in items:
-        for at, canonical in enumerate(declared_by(item.value)):
-            yield item, at, canonical
-
-
-def _validate(run: Run, item: Item, canonical: str) -> bool:
-    """Validate against a profile; False for one that is not held."""
-    try:
-        trial = run.trial(item, canonical)
-    except RecursionError:
-        text = f"Not checked against the profile {canonical}: the resource, or what the profile asks, is too deep"
-        run.findings.tell("HS-PROFILE-UNCHECKED", "too-costly", path_of(item), text, None, severity="information")
-        return True
-    if trial is None:
-        return False
-    run.findings.add(trial.findings)
-    return True
 
 
 def is_readable(issues: Iterable[Issue]) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 from fhir_server.model.errors import Issue
 from fhir_server.search.ucum import canonical
 from fhir_server.validation import Validator
-from fhir_server.validation.profile import ProfileValidator
 from fhir_server.validation.profile.shelf import Held
 from fhir_server.validation.profile.source import Stamp
+from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import registry
 from profiles.terminology import terminology
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from tests.validation.profile.holding import BASE, TYPES, Json, issues_of, profile, told, value_set
+from fhir_server.search.ucum import canonical
+from fhir_server.validation.profile.validator import ProfileValidator
+from profiles.registry import registry
+from profiles.terminology import terminology
+from tests.validation.profile.holding import (
+    BASE,
+    TYPES,
+    Json,
+    Memory,
+    issues_of,
+    profile,
+    told,
+    validator_of,
+    value_set,
+)
 
 UCUM = "http://unitsofmeasure.org"
 CODE = {"coding": [{"system": "http://c", "code": "a"}]}
@@ -304,9 +319,44 @@ def test_text_alone_is_no_code_where_one_is_required(strength: str, count: int) 
 
 @pytest.mark.parametrize("url", ["http://e.example/ValueSet/unknown", "http://hl7.org/fhir/ValueSet/observation-codes"])
 def test_a_value_set_whose_codes_are_not_known_is_told_as_not_checked(url: str) -> None:
-    (issue,) = issues_of(OBSERVATION, bound("required", url))
+    coded = {**OBSERVATION, "code": {"coding": [{"system": "http://loinc.org", "code": "1-8"}]}}
+    (issue,) = issues_of(coded, bound("required", url))
     assert (issue.key, issue.severity) == ("HS-PROFILE-UNCHECKED", "information")
     assert url in issue.diagnostics
+
+
+@pytest.mark.parametrize(("strength", "severity"), [("required", "error"), ("extensible", "warning")])
+def test_what_is_known_of_a_value_set_may_tell_enough(strength: str, severity: str) -> None:
+    url = "http://hl7.org/fhir/ValueSet/observation-codes"  # all of LOINC, and nothing else
+    (issue,) = issues_of(OBSERVATION, bound(strength, url))
+    assert (issue.key, issue.severity) == ("HS-PROFILE-BINDING", severity)
+    partly = value_set("v", ("http://c", "a"))
+    partly["compose"]["include"].append(
+        {"system": "http://unknown", "filter": [{"property": "p", "op": "=", "value": "x"}]}
+    )
+    assert issues_of(OBSERVATION, bound(strength), partly) == []
+    foreign = {**OBSERVATION, "code": {"coding": [{"system": "http://unknown", "code": "b"}]}}
+    assert [issue.key for issue in issues_of(foreign, bound(strength), partly)] == ["HS-PROFILE-UNCHECKED"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "keys"), [(True, []), (False, ["HS-PROFILE-BINDING"]), (None, ["HS-PROFILE-UNCHECKED"])]
+)
+def test_what_is_not_known_here_is_asked_elsewhere(verdict: bool | None, keys: list[str]) -> None:
+    class Elsewhere:
+        def __init__(self) -> None:
+            self.asked: list[tuple[str, str | None, str]] = []
+
+        async def member_of(self, value_set: str, system: str | None, code: str) -> bool | None:
+            self.asked.append((value_set, system, code))
+            return verdict
+
+    elsewhere, url = Elsewhere(), "http://e.example/ValueSet/unknown"
+    held = Memory([bound("required", url)])
+    validator = ProfileValidator(registry(), terminology(), canonical, held, elsewhere)
+    issues = asyncio.run(validator.issues_of(OBSERVATION, [f"{BASE}p"]))
+    assert [issue.key for issue in issues] == keys
+    assert elsewhere.asked == [(url, "http://c", "a")]
 
 
 def test_stored_value_sets_may_draw_on_others_and_on_stored_code_systems() -> None:
@@ -435,3 +485,90 @@ def test_a_profile_that_asks_for_itself_ends() -> None:
     inner: Any = {"resourceType": "Patient", "id": "i", "link": [{"other": {"reference": "#"}, "type": "seealso"}]}
     resource = {**PATIENT, "contained": [inner], "link": [{"other": {"reference": "#i"}, "type": "seealso"}]}
     assert ("HS-PROFILE-REQUIRED", "Patient.contained[0].name") in told(issues_of(resource, whole))
+
+
+def test_what_must_be_supported_and_is_not_there_is_told_when_it_is_asked_for() -> None:
+    definition = profile(
+        "Patient",
+        {"path": "name", "mustSupport": True},
+        {"path": "name.family", "mustSupport": True},
+        {"path": "gender", "min": 1, "mustSupport": True},
+    )
+    resource = {"resourceType": "Patient", "name": [{"text": "x"}], "gender": "male"}
+    validator = validator_of(definition)
+    assert asyncio.run(validator.issues_of(resource, [f"{BASE}p"])) == []
+    (issue,) = asyncio.run(validator.issues_of(resource, [f"{BASE}p"], support=True))
+    assert (issue.key, issue.severity, issue.expression) == (
+        "HS-PROFILE-SUPPORT",
+        "information",
+        "Patient.name[0].family",
+    )
+
+
+TARGETED = [{"path": "subject", "type": [{"code": "Reference", "targetProfile": [f"{BASE}named", TYPES + "Group"]}]}]
+
+
+@pytest.mark.parametrize(
+    ("patient", "keys"),
+    [({"name": [{"family": "x"}]}, []), ({"gender": "male"}, ["HS-PROFILE-TARGET"])],
+)
+def test_what_a_reference_leads_to_in_the_same_document_conforms_to_a_target_profile(
+    patient: Json, keys: list[str]
+) -> None:
+    definitions = (profile("Observation", *TARGETED), profile("Patient", {"path": "name", "min": 1}, name="named"))
+    contained = {**OBSERVATION, "contained": [{**PATIENT, "id": "a", **patient}], "subject": {"reference": "#a"}}
+    found = issues_of(contained, *definitions)
+    assert [issue.key for issue in found] == keys
+    assert all(f"{BASE}named" in issue.diagnostics and issue.expression == "Observation.subject" for issue in found)
+    claiming = {**OBSERVATION, "meta": {"profile": [f"{BASE}p"]}, "subject": {"reference": "Patient/a"}}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [
+            {"fullUrl": "http://a/Observation/o", "resource": claiming},
+            {"fullUrl": "http://a/Patient/a", "resource": {**PATIENT, "id": "a", **patient}},
+        ],
+    }
+    found = asyncio.run(validator_of(*definitions).issues_of(bundle))
+    assert [issue.key for issue in found] == keys
+
+
+def test_a_type_among_the_targets_asks_for_nothing_more_and_what_is_elsewhere_is_not_looked_at() -> None:
+    named = profile("Patient", {"path": "name", "min": 1}, name="named")
+    types = [{"code": "Reference", "targetProfile": [f"{BASE}named", TYPES + "Patient"]}]
+    contained = {**OBSERVATION, "contained": [{**PATIENT, "id": "a", "active": True}], "subject": {"reference": "#a"}}
+    assert issues_of(contained, profile("Observation", {"path": "subject", "type": types}), named) == []
+    elsewhere = {**OBSERVATION, "subject": {"reference": "Patient/a"}}
+    assert issues_of(elsewhere, profile("Observation", *TARGETED), named) == []
+
+
+def test_resources_that_refer_to_each_other_are_looked_at_once() -> None:
+    to_patient = {"path": "subject", "type": [{"code": "Reference", "targetProfile": [f"{BASE}linked"]}]}
+    link = [{"code": "Reference", "targetProfile": [f"{BASE}linked"]}]
+    linked = profile("Patient", {"path": "link"}, {"path": "link.other", "type": link}, name="linked")
+    entries = [
+        {
+            "resourceType": "Patient",
+            "id": str(at),
+            "link": [{"other": {"reference": f"Patient/{(at + 1) % 300}"}, "type": "seealso"}],
+        }
+        for at in range(300)
+    ]
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [
+            {
+                "fullUrl": "http://a/Observation/o",
+                "resource": {**OBSERVATION, "meta": {"profile": [f"{BASE}p"]}, "subject": {"reference": "Patient/0"}},
+            },
+            *(
+                {
+                    "fullUrl": f"http://a/Patient/{one['id']}",
+                    "resource": {**one, "meta": {"profile": [f"{BASE}linked"]}},
+                }
+                for one in entries
+            ),
+        ],
+    }
+    assert asyncio.run(validator_of(profile("Observation", to_patient), linked).issues_of(bundle)) == []

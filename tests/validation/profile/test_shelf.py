@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from fhir_server.model.errors import InvalidError, Issue
 from fhir_server.search.ucum import canonical
-from fhir_server.validation.profile import ProfileValidator
+from fhir_server.validation.profile import shelf as shelves
+from fhir_server.validation.profile.definition import Structure
+from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import registry
 from profiles.terminology import terminology
 from tests.validation.profile.holding import BASE, TYPES, Json, Memory, profile, value_set
@@ -97,16 +100,39 @@ def test_of_several_versions_the_highest_is_meant_unless_one_is_named() -> None:
         ask(validator, PATIENT, f"{BASE}p|9")
 
 
-def test_a_profile_without_a_snapshot_is_refused_by_name_and_told_where_it_is_claimed() -> None:
-    definition = profile("Patient")
-    definition["differential"] = definition.pop("snapshot")
-    validator = made(Memory([definition]))
-    with pytest.raises(InvalidError, match="snapshot") as refused:
+def bare(definition: Json) -> Json:
+    """The same with a differential in place of its snapshot."""
+    rows = [{k: v for k, v in row.items() if (k, v) != ("max", "*")} for row in definition["snapshot"]["element"]]
+    return {**{k: v for k, v in definition.items() if k != "snapshot"}, "differential": {"element": rows}}
+
+
+def test_a_profile_with_a_differential_alone_is_validated_against_with_what_it_is_based_on() -> None:
+    base = bare(profile("Patient", {"path": "name", "min": 1}, name="base"))
+    derived = {**bare(profile("Patient", {"path": "gender", "min": 1})), "baseDefinition": base["url"]}
+    memory = Memory([derived, base])
+    validator = made(memory)
+    assert [issue.expression for issue in ask(validator, PATIENT, f"{BASE}p")] == ["Patient.name", "Patient.gender"]
+    memory.put(bare(profile("Patient", {"path": "birthDate", "min": 1}, name="base")))
+    assert [i.expression for i in ask(validator, PATIENT, f"{BASE}p")] == ["Patient.gender", "Patient.birthDate"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"baseDefinition": f"{BASE}absent"}, "absent is not held"),
+        ({"differential": {"element": [{"path": "Patient.nmae", "id": "Patient.nmae"}]}}, r"Patient\.nmae"),
+    ],
+)
+def test_a_profile_of_which_no_snapshot_can_be_made_is_refused_and_told_where_it_is_claimed(
+    change: Json, why: str
+) -> None:
+    validator = made(Memory([{**bare(profile("Patient")), **change}]))
+    with pytest.raises(InvalidError, match=why) as refused:
         ask(validator, PATIENT, f"{BASE}p")
     assert refused.value.issues[0].key == "HS-OP-PROFILE"
     (issue,) = ask(validator, {**PATIENT, "meta": {"profile": [f"{BASE}p"]}})
     assert issue.key == "HS-PROFILE-UNKNOWN"
-    assert "snapshot" in issue.diagnostics
+    assert "absent" in issue.diagnostics or "nmae" in issue.diagnostics
 
 
 def test_a_profile_with_an_element_that_its_type_has_not_is_refused() -> None:
@@ -157,3 +183,40 @@ def test_the_shelf_is_put_up_anew_when_it_has_become_large(monkeypatch: pytest.M
     for name in "abcda":
         assert len(ask(validator, PATIENT, f"{BASE}{name}")) == 1
         assert len(validator._urls["StructureDefinition"]) <= 2
+
+
+def test_what_was_compiled_stays_when_another_profile_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    make = shelves.compiled
+
+    def counted(structure: Structure, *rest: Any, **named: Any) -> Any:
+        compiled.append(structure.url)
+        return make(structure, *rest, **named)
+
+    monkeypatch.setattr(shelves, "compiled", counted)
+    memory = Memory([profile("Patient", {"path": "name", "min": 1}, name=name) for name in "ab"])
+    validator = made(memory)
+    for name in "abab":
+        assert len(ask(validator, PATIENT, f"{BASE}{name}")) == 1
+    assert compiled == [f"{BASE}a", f"{BASE}b"]
+    # A claim of something that is not there leaves all as it is.
+    shelf = validator._shelf
+    assert [i.key for i in ask(validator, {**PATIENT, "meta": {"profile": ["http://e.example/x"]}})] == [
+        "HS-PROFILE-UNKNOWN"
+    ]
+    assert validator._shelf is shelf
+    memory.put(profile("Patient", {"path": "name"}, name="a"))
+    assert ask(validator, PATIENT, f"{BASE}a") == []
+    assert len(ask(validator, PATIENT, f"{BASE}b")) == 1
+    assert compiled == [f"{BASE}a", f"{BASE}b", f"{BASE}a", f"{BASE}b"]
+
+
+def test_writes_may_be_held_to_definitions_of_a_moment_ago() -> None:
+    memory = Memory([profile("Patient", {"path": "name", "min": 1})])
+    validator = made(memory)
+    assert len(asyncio.run(validator.issues_against(PATIENT, [f"{BASE}p"], at_most_s=3600))) == 1
+    memory.asked.clear()
+    memory.put(profile("Patient", {"path": "name"}))
+    assert len(asyncio.run(validator.issues_against(PATIENT, [f"{BASE}p"], at_most_s=3600))) == 1
+    assert memory.asked == []
+    assert asyncio.run(validator.issues_against(PATIENT, [f"{BASE}p"])) == []

@@ -1,0 +1,51 @@
+"""Settings that belong together, apart from the others: what is asked of the resources that come in.
+
+Spec: https://hl7.org/fhir/R4/validation.html, https://hl7.org/fhir/R4/packages.html
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+#: `name#version`, as the FHIR tools write it.
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,127}#[A-Za-z0-9][A-Za-z0-9.+\-]{0,63}")
+
+
+class ValidationSettings(BaseSettings):
+    """Profiles, packages, and which writes they refuse."""
+
+    claimed_profiles: Literal["ignore", "warn", "refuse"] = Field(
+        "ignore",
+        description="What becomes of a write that does not conform to a profile which it claims (`meta.profile`): it "
+        "is not looked at, it is told, or the write is refused.",
+    )
+    validation_file: Path = Field(
+        Path(),
+        description="TOML file with what writes must satisfy, by type and by client (see validation). Empty: none.",
+    )
+    package_registry: str = Field(
+        "",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="Address of the package registry from which `healthsphere package add` may fetch. Empty: none.",
+    )
+    package_versions: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Packages, as `name#version`, separated by commas, whose definitions are meant where several "
+        "versions are installed and none is named. Empty: the newest.",
+    )
+
+    @field_validator("package_versions", mode="before")
+    @classmethod
+    def _packages(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        named = tuple(part.strip() for part in value.split(",") if part.strip() not in ("", "none"))
+        for one in named:
+            if _PACKAGE.fullmatch(one) is None:
+                raise ValueError(f"{one!r} is no package such as hl7.fhir.us.core#6.1.0")
+        return named

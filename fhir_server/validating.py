@@ -1,0 +1,39 @@
+"""Joins what validates resources: profiles that are stored, packages, and what writes must satisfy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fhir_server.repository.conformance import Conformance
+from fhir_server.repository.packages import HeldDefinitions, Packages
+from fhir_server.repository.profiles import StoredDefinitions
+from fhir_server.search.ucum import canonical
+from fhir_server.settings import Settings
+from fhir_server.storage.setup import SetupError
+from fhir_server.storage.store import Store
+from fhir_server.validation.policy import PolicyError, load_policy
+from fhir_server.validation.profile.validator import ProfileValidator
+from profiles.registry import registry
+from profiles.terminology import terminology
+
+
+def packages_of(settings: Settings, store: Store) -> Packages:
+    return Packages(store, settings.package_versions)
+
+
+def profiles_of(store: Store, packages: Packages) -> ProfileValidator:
+    """What validates against profiles: those of the specification, of packages, and those that are stored."""
+    return ProfileValidator(registry(), terminology(), canonical, HeldDefinitions(StoredDefinitions(store), packages))
+
+
+def conformance_of(settings: Settings, profiles: ProfileValidator) -> Conformance:
+    """What holds writes to the policy that the settings name.
+
+    Raises:
+        SetupError: the policy's file cannot be used.
+    """
+    path = settings.validation_file if settings.validation_file != Path() else None
+    try:
+        return Conformance(load_policy(registry(), path, settings.claimed_profiles), profiles)
+    except PolicyError as error:
+        raise SetupError(f"HEALTHSPHERE_VALIDATION_FILE: {error}.") from None
