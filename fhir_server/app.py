@@ -57,9 +57,10 @@ from fhir_server.storage.store import Store
 from fhir_server.validation import Validator
 from fhir_server.validation.profile import ProfileValidator
 from fhir_server.version import VERSION
+from integrations.clamd import clamd_of
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
-from resources.parts import OPERATIONS, PARTS, RULES
+from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
 from smart_auth.ports import Happening
 
 MOUNT = "/fhir"
@@ -82,6 +83,7 @@ EXPOSED_HEADERS = (
     "Content-Range",
     "Repr-Digest",
     "X-Security-Context",
+    "X-Content-Scan",
     "Retry-After",
 )
 
@@ -228,6 +230,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     containing = Containing(store.rows(CONTAINING))
     background = Background(settings, store, now)
     trail, ledger = trail_of(settings, store, indexer)
+    scanner = clamd_of(settings.clamd)
+    store.blobs.quarantine.everything = scanner is not None
     enforced = settings.referential_integrity == "refuse"
     repository = Repository(
         store,
@@ -262,6 +266,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             settings.max_bundle_entries,
             settings.conditional_delete_limit,
             settings.cascade_limit,
+            settings.document_types,
         ),
         table=TABLE,
         operations=OPERATIONS,
@@ -272,6 +277,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         timers=background.timers,
         profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
         caught_up=ledger.caught_up if ledger is not None else None,
+        scanner=scanner,
+        creating=CREATING,
     )
     background.register(context)
     for part in PARTS:
@@ -320,7 +327,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         await background.open()
         if entry is not None:
             await entry.open()
-        yield
+        async with running(context):
+            yield
         if entry is not None:
             await entry.close()
         await background.close()

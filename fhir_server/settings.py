@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     max_binary_bytes: int = Field(
         2**30, ge=1024, description="Largest content of a Binary that is sent as it is, in bytes."
     )
+    clamd: str = Field("", description="Address of ClamAV's daemon: `tcp://127.0.0.1:3310`, `unix:///run/clamd.ctl`.")
+    document_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("application/pdf", "image/*", "text/plain", "text/csv", "application/dicom"), description="Media types of documents that are taken; `image/*` is a group, `*/*` is any."
+    )
     max_resource_bytes: int = Field(
         14 * 2**20, ge=1024, le=15 * 2**20, description="Largest resource, as JSON, in bytes; MongoDB ends at 16 MiB."
     )
@@ -286,7 +290,7 @@ class Settings(BaseSettings):
             return tuple(part for part in parts if part and part != "none")
         return value
 
-    @field_validator("trusted_proxies", "outbound_allow", mode="before")
+    @field_validator("trusted_proxies", "outbound_allow", "document_types", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):

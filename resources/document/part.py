@@ -1,0 +1,27 @@
+"""What documents add to the server."""
+
+from __future__ import annotations
+
+from fhir_server.interactions.operations import OWN
+from fhir_server.interactions.registration import Operation
+from resources.document.chain import supersede
+from resources.document.examine import examining
+from resources.document.release import release
+from resources.document.review import review
+from resources.document.states import RULES
+from resources.document.upload import creating, upload
+from resources.document.words import TYPE
+from resources.part import Part
+
+PART = Part(
+    "document",
+    operations=(
+        Operation("upload", f"{OWN}:upload", upload, types=(TYPE,), type=True, affects_state=True, elevated=True),
+        Operation("review", f"{OWN}:review", review, types=(TYPE,), instance=True, affects_state=True, elevated=True),
+        Operation("release", f"{OWN}:release", release, types=(TYPE,), instance=True, affects_state=True, elevated=True),
+    ),
+    rules=RULES,
+    companions=((TYPE, supersede),),
+    creating=((TYPE, creating),),
+    during=examining,
+)
