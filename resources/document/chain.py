@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from fhir_server.access.attachments import target_of
+from fhir_server.access.attachments import BINARY, target_of
 from fhir_server.model import codec
 from fhir_server.model.errors import ConflictError, ForbiddenError, UnprocessableError
 from fhir_server.repository.changes import Change
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.rules import Write
 from fhir_server.storage.unit import Unit
+from resources.document.content import binaries_of
 from resources.document.states import LAY
 from resources.document.words import TYPE
 
@@ -40,6 +41,7 @@ async def supersede(unit: Unit, repository: Repository, writes: Sequence[Write])
     for write in writes:
         if write.new is None or write.new.get("status") == "entered-in-error":
             continue
+        await _require_harmless(unit, repository, write, base)
         for target in sorted(replaced_by(write.new, base) - replaced_by(write.old, base)):
             await _superseded(unit, repository, write, target)
 
@@ -73,6 +75,28 @@ async def _superseded(unit: Unit, repository: Repository, write: Write, target: 
     if old["status"] == "current":
         change = Change("PUT", TYPE, target, {**old, "status": "superseded"}, blob=version.blob, by=BY)
         await repository.commit_one_within(unit, repository.check(change))
+
+
+async def _require_harmless(unit: Unit, repository: Repository, write: Write, base_url: str) -> None:
+    """A document points to no content in which a virus was found, unless it did so before.
+
+    Raises:
+        UnprocessableError: 422; it does.
+    """
+    assert write.new is not None
+    before = set(binaries_of(write.old, base_url))
+    for number, binary_id in enumerate(binaries_of(write.new, base_url)):
+        if binary_id is None or binary_id in before:
+            continue
+        version = await unit.get(BINARY, binary_id)
+        if version is None or version.blob is None:
+            continue
+        if await repository.store.blobs.quarantine.mark_of(version.blob) == "infected":
+            raise UnprocessableError(
+                f"A virus was found in {BINARY}/{binary_id}: no document can have it.",
+                key="HS-DOCUMENT-INFECTED",
+                expression=f"{TYPE}.content[{number}].attachment.url",
+            )
 
 
 def _require_replaceable(write: Write, target: str, old: Json) -> None:

@@ -13,13 +13,15 @@ Json = dict[str, Any]
 
 async def contents_of(context: Context, document: Json) -> list[Version]:
     """The Binaries of this server to which a document points, and that the caller sees."""
-    base = context.repository.indexer.base_url
     found: list[Version] = []
-    for row in document.get("content", []):
-        target = target_of(row.get("attachment", {}).get("url"), base)
-        if target is None or target[0] != BINARY:
-            continue
-        version = await context.repository.current(*target)
+    for binary_id in binaries_of(document, context.repository.indexer.base_url):
+        version = None if binary_id is None else await context.repository.current(BINARY, binary_id)
         if version is not None and not version.deleted:
             found.append(version)
     return found
+
+
+def binaries_of(document: Json | None, base_url: str) -> list[str | None]:
+    """The id of the Binary to which each content of a document points; None where it is elsewhere."""
+    targets = [target_of(row.get("attachment", {}).get("url"), base_url) for row in (document or {}).get("content", [])]
+    return [target[1] if target is not None and target[0] == BINARY else None for target in targets]
