@@ -9,14 +9,16 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from fhir_server.model.errors import UnprocessableError
 
 #: A worker that takes longer, in seconds, is ended.
 PATIENCE_S: Final = 40.0
 
-#: Workers at work at once in one process of the server.
-AT_ONCE: Final = asyncio.Semaphore(2)
+#: Workers at work at once for one event loop, which is a process of the server.
+AT_ONCE: Final = 2
+_ROOM: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -48,7 +50,7 @@ async def previewed(path: Path, content_type: str, out: Path) -> bytes:
 
 async def _run(*arguments: str) -> tuple[int, bytes]:
     """Run the worker with nothing of this process's environment: there are secrets in that."""
-    async with AT_ONCE:
+    async with _ROOM.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -72,6 +72,10 @@ class Roles:
             await self.policies.open()
         return self.policies
 
+    def twin(self) -> Roles:
+        """The same callers for another server: policies belong to one event loop."""
+        return Roles(self.known)
+
     def as_(self, name: str, server: InProcessServer | None = None) -> httpx.Client:
         """A client of the server in the name of a caller."""
         server = server or self.server

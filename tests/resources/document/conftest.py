@@ -62,6 +62,16 @@ def make_clinic(make_server: Callable[..., InProcessServer], clamd: FakeClamd | 
     return Clinic(server, roles, clamd)
 
 
+def twin_of(clinic: Clinic, make_server: Callable[..., InProcessServer]) -> InProcessServer:
+    """Another process's worth of state over the same database."""
+    roles, settings = clinic.roles.twin(), clinic.server.settings
+    server = make_server(
+        {"gate": roles}, auth="on", clamd=settings.clamd, mongodb_database=settings.mongodb_database
+    )
+    roles.server = server
+    return server
+
+
 @pytest.fixture(scope="session")
 def clinic(make_server: Callable[..., InProcessServer]) -> Iterator[Clinic]:
     """With a scanner."""
