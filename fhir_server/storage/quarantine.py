@@ -24,6 +24,9 @@ Mark = Literal["waiting", "clean", "not-scanned", "infected", "active-content", 
 #: Marks whose contents nobody gets.
 WITHHELD: Final[frozenset[str]] = frozenset({"waiting", "infected", "active-content", "unscannable"})
 
+#: A picture of a content that is larger is made each time.
+MOST_PREVIEW_BYTES: Final = 4 * 2**20
+
 #: How long an examination may be silent before another process begins it anew.
 LEASE: Final = timedelta(minutes=10)
 
@@ -85,7 +88,9 @@ class Quarantine:
 
     async def held(self, blob: Blob) -> Held | None:
         with translated():
-            row = await self._files.find_one({"_id": blob.id, "metadata.mark": {"$exists": True}})
+            row = await self._files.find_one(
+                {"_id": blob.id, "metadata.mark": {"$exists": True}}, {"metadata.preview": 0}
+            )
         return None if row is None else _held_of(row)
 
     async def require_free(self, blob: Blob) -> Mark | None:
@@ -98,6 +103,19 @@ class Quarantine:
         if mark in WITHHELD:
             raise withheld(mark)
         return mark
+
+    async def preview_of(self, blob: Blob) -> bytes | None:
+        """The picture that was made of a content, if there is one."""
+        with translated():
+            row = await self._files.find_one({"_id": blob.id}, {"metadata.preview": 1})
+        found: bytes | None = (row or {}).get("metadata", {}).get("preview")
+        return found
+
+    async def keep_preview(self, blob: Blob, picture: bytes) -> None:
+        """Keep a picture of a content with it, for as long as it stays."""
+        if len(picture) <= MOST_PREVIEW_BYTES:
+            with translated():
+                await self._files.update_one({"_id": blob.id}, {"$set": {"metadata.preview": picture}})
 
     async def take_due(self) -> Held | None:
         """A content whose examination is due, for this process alone until its lease runs out."""

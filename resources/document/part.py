@@ -6,10 +6,12 @@ from fhir_server.interactions.operations import OWN
 from fhir_server.interactions.registration import Operation
 from resources.document.chain import supersede
 from resources.document.examine import examining
+from resources.document.preview import preview
 from resources.document.release import release
 from resources.document.review import review
 from resources.document.states import RULES
 from resources.document.upload import creating, upload
+from resources.document.views import views
 from resources.document.words import TYPE
 from resources.part import Part
 
@@ -19,6 +21,8 @@ PART = Part(
         Operation("upload", f"{OWN}:upload", upload, types=(TYPE,), type=True, affects_state=True, elevated=True),
         Operation("review", f"{OWN}:review", review, types=(TYPE,), instance=True, affects_state=True, elevated=True),
         Operation("release", f"{OWN}:release", release, types=(TYPE,), instance=True, affects_state=True, elevated=True),
+        Operation("preview", f"{OWN}:preview", preview, types=(TYPE,), instance=True),
+        Operation("views", f"{OWN}:views", views, types=(TYPE,), instance=True, elevated=True),
     ),
     rules=RULES,
     companions=((TYPE, supersede),),
