@@ -61,6 +61,7 @@ from integrations.clamd import clamd_of
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
+from resources.signing import Signer
 from smart_auth.ports import Happening
 
 MOUNT = "/fhir"
@@ -69,6 +70,8 @@ MOUNT = "/fhir"
 WELL_KNOWN = f"{MOUNT}/.well-known/"
 #: Names the head of the audit trail, in the data folder.
 WITNESS = "audit-head"
+#: The key and the certificate that sign what the server issues, in the data folder.
+SIGNING = "document-signing.pem"
 
 #: What a web page of another origin may read of an answer.
 EXPOSED_HEADERS = (
@@ -279,6 +282,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         caught_up=ledger.caught_up if ledger is not None else None,
         scanner=scanner,
         creating=CREATING,
+        signer=Signer(settings.data_dir / SIGNING, settings.brand_name),
     )
     background.register(context)
     for part in PARTS:
