@@ -18,8 +18,9 @@ from fhir_server.storage.database import translated
 from fhir_server.storage.document import Blob
 
 #: What is known of a content: it was not examined yet; nothing harmful was found; nobody looked for viruses; a virus
-#: was found; a document that does things by itself; no scanner could look at it; somebody has let it go in spite of it.
-Mark = Literal["waiting", "clean", "not-scanned", "infected", "active-content", "unscannable", "released"]
+#: was found; a document that does things by itself; no scanner could look at it; somebody has let it go in spite of it;
+#: this server has made it.
+Mark = Literal["waiting", "clean", "not-scanned", "infected", "active-content", "unscannable", "released", "issued"]
 
 #: Marks whose contents nobody gets.
 WITHHELD: Final[frozenset[str]] = frozenset({"waiting", "infected", "active-content", "unscannable"})

@@ -20,7 +20,8 @@ PATIENCE_S: Final = 40.0
 AT_ONCE: Final = 2
 _ROOM: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
 
-ROOT: Final = Path(__file__).parents[2]
+#: Run as a file, so that it loads nothing of the server.
+WORKER: Final = Path(__file__).with_name("worker.py")
 
 
 async def inspected(path: Path) -> str:
@@ -53,14 +54,13 @@ async def _run(*arguments: str) -> tuple[int, bytes]:
     async with _ROOM.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "resources.document.worker",
+            "-I",
+            str(WORKER),
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={"PYTHONPATH": str(ROOT), "PATH": os.defpath},
-            cwd=ROOT,
+            env={"PATH": os.defpath},
         )
         try:
             async with asyncio.timeout(PATIENCE_S):

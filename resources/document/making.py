@@ -18,6 +18,7 @@ from fhir_server.repository.changes import FailedChangeError, numbered
 from fhir_server.repository.contents import kept
 from fhir_server.repository.repository import Change, Committed
 from fhir_server.storage.document import Blob
+from fhir_server.storage.quarantine import Mark
 from fhir_server.storage.unit import Unit
 from resources.document.kinds import HEAD_BYTES, require_taken, settled
 from resources.document.words import TYPE, review_of, with_mark
@@ -41,7 +42,7 @@ async def stored(context: Context, pieces: AsyncIterator[bytes], said: str) -> S
     """Take a content in, under the type that it has.
 
     Args:
-        said: its type, as who sends it says; a function where that is known only with the first bytes
+        said: its type, as who sends it says
 
     Raises:
         UnprocessableError: 422; it is empty, or not what it is said to be.
@@ -83,8 +84,27 @@ class Intake:
         require_taken(self.content_type, self._allowed)
 
 
+async def kept_as_issued(context: Context, pdf: bytes) -> Stored:
+    """Keep a content that this server has made, which nobody needs to examine."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield pdf
+
+    binary_id = new_id()
+    blobs = context.repository.store.blobs
+    blob = await blobs.put(pieces(), owner=binary_id, examined=True)
+    await blobs.quarantine.judge(blob, "issued")
+    return Stored(binary_id, blob, "application/pdf")
+
+
 async def documented(
-    context: Context, document: Json, contents: list[tuple[int, Stored]], *, review: str | None, reviewed: bool
+    context: Context,
+    document: Json,
+    contents: list[tuple[int, Stored]],
+    *,
+    review: str | None,
+    reviewed: bool,
+    mark: Mark = "waiting",
 ) -> list[Committed]:
     """Store a document whose contents lie in quarantine; the outcome of the DocumentReference comes first.
 
@@ -92,12 +112,13 @@ async def documented(
         contents: each with the number of the `content` that it belongs to
         review: who is to look at it, as a reference
         reviewed: whether anybody is
+        mark: what is known of the contents
 
     Raises:
         ForbiddenError: 403; the caller may not create this document.
     """
     document_id = new_id()
-    whole = completed(context, document, contents, reviewed=reviewed)
+    whole = with_mark(completed(context, document, contents, reviewed=reviewed), mark)
     await require_creatable(context, whole, document_id)
     changes = [Change("POST", TYPE, document_id, whole, fresh=True, by=BY)]
     for _, content in contents:
@@ -145,7 +166,7 @@ def completed(context: Context, document: Json, contents: list[tuple[int, Stored
             "hash": b64encode(bytes.fromhex(content.blob.sha1)).decode(),
         }
     whole["content"] = rows
-    return with_mark(whole, "waiting")
+    return whole
 
 
 def require_same(given: str | None, blob: Blob) -> None:

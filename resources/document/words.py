@@ -29,6 +29,7 @@ DISPLAYS: Final[dict[str, str]] = {
     "infected": "A virus was found",
     "active-content": "It does things by itself when it is opened",
     "unscannable": "The virus scanner could not look at all of it",
+    "issued": "Made by this server",
     "released": "Let go by decision, in spite of what was found",
 }
 

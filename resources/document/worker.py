@@ -1,4 +1,4 @@
-"""What looks into documents of strangers, in a process of its own: `python -m resources.document.worker`.
+"""What looks into documents of strangers: a program of its own, which imports nothing of the server.
 
 A document that is made to break a parser breaks this process, which has little memory, little time, and nothing to lose.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,17 @@ def clamd(clinic: Clinic) -> Iterator[FakeClamd]:
     assert clinic.clamd is not None
     yield clinic.clamd
     clinic.clamd.down = False
+
+
+def settled(client: httpx.Client, document: Json) -> Json:
+    """A document when its examination has ended, which goes on in the background on a busy machine."""
+    for _ in range(600):
+        tags = document.get("meta", {}).get("tag", [])
+        if not any(tag.get("code") == "waiting" for tag in tags):
+            return document
+        time.sleep(0.05)
+        document = client.get(f"DocumentReference/{document['id']}").json()
+    raise AssertionError("the document was not examined within half a minute")
 
 
 def pdf_of(text: str = "A letter", *, script: bool = False, inside: bool = False) -> bytes:

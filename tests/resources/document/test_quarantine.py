@@ -11,7 +11,7 @@ import pytest
 
 from resources.document.examine import examine_due
 from tests.resources.document.clamd import EICAR, LIMIT, FakeClamd
-from tests.resources.document.conftest import DOCTOR, PATIENT, Clinic, pdf_of
+from tests.resources.document.conftest import DOCTOR, PATIENT, Clinic, pdf_of, settled
 
 Json = dict[str, Any]
 SECRET = EICAR + b" and words that nobody may read"
@@ -19,6 +19,11 @@ FHIR = {"Accept": "application/fhir+json"}
 
 
 def sent(client: httpx.Client, data: bytes, kind: str = "text/plain", **params: str) -> Json:
+    """A document that was uploaded, and examined."""
+    return settled(client, sent_now(client, data, kind, **params))
+
+
+def sent_now(client: httpx.Client, data: bytes, kind: str = "text/plain", **params: str) -> Json:
     made = client.post(
         "DocumentReference/$upload",
         params={"patient": PATIENT, **params},
@@ -203,7 +208,7 @@ def test_a_scanner_that_is_down_lets_nothing_go_and_is_asked_again(clinic: Clini
     context = clinic.server.context
     clamd.down = True
     with clinic.as_("ann") as ann:
-        document = sent(ann, b"a harmless note")
+        document = sent_now(ann, b"a harmless note")
         assert mark_of(document) == "waiting"
         assert document["status"] == "current"
         assert ann.get(url_of(document)).status_code == 403

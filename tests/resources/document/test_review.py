@@ -13,7 +13,7 @@ import pytest
 from resources.document.states import DOC_STATUS, STATUS
 from tests.conftest import InProcessServer
 from tests.resources.document.conftest import DOCTOR, OTHER, PATIENT, Clinic, twin_of
-from tests.resources.document.test_quarantine import sent, tasks_about
+from tests.resources.document.test_quarantine import sent, sent_now, tasks_about
 
 Json = dict[str, Any]
 
@@ -106,9 +106,9 @@ def test_of_two_reviews_at_once_one_counts(clinic: Clinic, make_server: Callable
 def test_what_a_doctor_uploads_is_final_unless_somebody_is_to_look_at_it(clinic: Clinic) -> None:
     with clinic.as_("dora") as dora:
         assert sent(dora, b"a finding")["docStatus"] == "final"
-        asked_for = sent(dora, b"a finding", review="Practitioner/sam")
+        asked_for = sent(dora, b"a finding", review="Practitioner/rita")
         assert asked_for["docStatus"] == "preliminary"
-        assert tasks_about(clinic, asked_for)["review-document"]["owner"] == {"reference": "Practitioner/sam"}
+        assert tasks_about(clinic, asked_for)["review-document"]["owner"] == {"reference": "Practitioner/rita"}
 
 
 # --- replacement ----------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_a_patient_does_not_say_that_a_document_is_finished(clinic: Clinic) -> N
 def test_nobody_finishes_what_is_in_quarantine(clinic: Clinic, clamd: Any) -> None:
     clamd.down = True
     with clinic.as_("ann") as ann, clinic.as_("dora") as dora:
-        document = sent(ann, b"a note")
+        document = sent_now(ann, b"a note")
         review = dora.post(f"DocumentReference/{document['id']}/$review", json=asked(outcome="accepted"))
         assert (review.status_code, "HS-DOCUMENT-HELD" in review.text) == (422, True)
         now = dora.get(f"DocumentReference/{document['id']}").json()
