@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.repository.rules import Rules
-from resources import document
+from resources import document, export
 from resources.part import Part
 
-PARTS: tuple[Part, ...] = (document.PART,)
+PARTS: tuple[Part, ...] = (document.PART, export.PART)
 
 #: Every operation of this server.
 OPERATIONS: tuple[Operation, ...] = (*INTERACTIONS, *(operation for part in PARTS for operation in part.operations))

@@ -58,16 +58,17 @@ class Blobs:
             await self._pieces.create_indexes([IndexModel([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)])
         await self.quarantine.open()
 
-    async def put(self, content: AsyncIterable[bytes], *, owner: str = "", examined: bool = False) -> Blob:
+    async def put(self, content: AsyncIterable[bytes], *, owner: str = "", examined: bool | None = None) -> Blob:
         """Store a content; it stays for good once `settle` was called, which is to follow when a version names it.
 
         When `content` fails, what was stored of it is removed.
 
         Args:
             owner: the id of the Binary that it is for
-            examined: whether it is withheld until it was examined, also where not every content is
+            examined: whether it is withheld until it was examined; not said, as the server is set up
         """
-        about = marked(owner) if examined or self.quarantine.everything else {}
+        wanted = self.quarantine.everything if examined is None else examined
+        about = marked(owner) if wanted else {}
         blob_id = new_id()
         with translated():
             await self._uploads.insert_one({"_id": blob_id, "t": datetime.now(UTC)})
