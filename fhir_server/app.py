@@ -270,6 +270,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             settings.conditional_delete_limit,
             settings.cascade_limit,
             settings.document_types,
+            settings.retention_file,
         ),
         table=TABLE,
         operations=OPERATIONS,
@@ -283,6 +284,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         scanner=scanner,
         creating=CREATING,
         signer=Signer(settings.data_dir / SIGNING, settings.brand_name),
+        witness=Doors(trail) if trail is not None else None,
     )
     background.register(context)
     for part in PARTS:

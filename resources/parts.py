@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fhir_server.interactions.operations import OPERATIONS as INTERACTIONS
-from contextlib import AsyncExitStack, asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.operations import OPERATIONS as INTERACTIONS
 from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.repository.rules import Rules
-from resources import document, export
+from resources import document, erasure, export
 from resources.part import Part
 
-PARTS: tuple[Part, ...] = (document.PART, export.PART)
+PARTS: tuple[Part, ...] = (document.PART, export.PART, erasure.PART)
 
 #: Every operation of this server.
 OPERATIONS: tuple[Operation, ...] = (*INTERACTIONS, *(operation for part in PARTS for operation in part.operations))

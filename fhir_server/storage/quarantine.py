@@ -149,9 +149,7 @@ class Quarantine:
     async def judge(self, blob: Blob, mark: Mark, detail: str = "") -> None:
         """Say what was found, or decided."""
         with translated():
-            await self._files.update_one(
-                {"_id": blob.id}, {"$set": {"metadata.mark": mark, "metadata.detail": detail}}
-            )
+            await self._files.update_one({"_id": blob.id}, {"$set": {"metadata.mark": mark, "metadata.detail": detail}})
 
     async def postpone(self, blob: Blob, pause: timedelta, detail: str) -> None:
         """Have it examined again later: the scanner does not answer."""

@@ -4,8 +4,8 @@ clamd answers before the end of the stream when it is longer than its `StreamMax
 is no verdict: the content was not looked at (Archivematica issue 875, ClamAV issue 942). The answer is therefore read
 while pieces are still sent, and a broken connection without an answer is a scanner that is not there.
 
-Spec: clamd(8), INSTREAM: `zINSTREAM\\0`, then pieces as a length of four bytes in network order and that many bytes, then
-a length of 0; the answer ends with a zero byte.
+Spec: clamd(8), INSTREAM: `zINSTREAM\\0`, then pieces as a length of four bytes in network order and that many bytes,
+then a length of 0; the answer ends with a zero byte.
 """
 
 from __future__ import annotations

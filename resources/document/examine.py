@@ -40,7 +40,7 @@ from resources.document.words import (
 
 Json = dict[str, Any]
 
-#: How often it is looked for contents that wait, in seconds; and until the scanner is asked again, at first and at most.
+#: How often it is looked for contents that wait, in seconds; until the scanner is asked again, at first and at most.
 EVERY_S: Final = 2.0
 PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 600.0
@@ -184,16 +184,15 @@ async def remarked(context: Context, version: Version, mark: Mark) -> Json:
             altered = {**altered, "status": "entered-in-error"}
         return altered
 
-    current = codec.decode(version.body or b"{}")
+    current: Json = codec.decode(version.body or b"{}")
     if alter(current) == current:
         return current
     try:
-        outcome = await context.repository.amend(
-            partial(context.repository.read, TYPE, version.id), alter, by=SCAN_BY
-        )
+        outcome = await context.repository.amend(partial(context.repository.read, TYPE, version.id), alter, by=SCAN_BY)
     except NotFoundError:
         return current
-    return codec.decode(outcome.version.body or b"{}")
+    altered: Json = codec.decode(outcome.version.body or b"{}")
+    return altered
 
 
 async def told(context: Context, document_id: str, document: Json, mark: Mark, detail: str) -> None:

@@ -99,7 +99,9 @@ async def certificate(context: Context, request: Request) -> Answer:
         "subject": {"reference": f"Patient/{patient['id']}"},
         **({"context": {"period": {k: v for k, v in (("start", start), ("end", end)) if v}}} if start or end else {}),
     }
-    return await issued(context, request, inputs, title, [who(patient), Section("It is certified", lines=lines)], document)
+    return await issued(
+        context, request, inputs, title, [who(patient), Section("It is certified", lines=lines)], document
+    )
 
 
 async def issued(
@@ -201,9 +203,7 @@ async def issuer_of(context: Context) -> str:
 
 def who(patient: Json) -> Section:
     facts = [("Name", name_of(patient)), ("Born", str(patient.get("birthDate", "not said")))]
-    facts += [
-        ("Identifier", str(row["value"])) for row in patient.get("identifier", [])[:3] if "value" in row
-    ]
+    facts += [("Identifier", str(row["value"])) for row in patient.get("identifier", [])[:3] if "value" in row]
     return Section("Patient", facts)
 
 
@@ -221,7 +221,11 @@ async def visit(context: Context, encounter: Json) -> Section:
 
 #: Sections of a summary: heading, type, and how one is told.
 FOUND: Final = (
-    ("Diagnoses", "Condition", lambda r: f"{concept(r.get('code'))} ({concept(r.get('clinicalStatus')) or 'not said'})"),
+    (
+        "Diagnoses",
+        "Condition",
+        lambda r: f"{concept(r.get('code'))} ({concept(r.get('clinicalStatus')) or 'not said'})",
+    ),
     ("Findings", "Observation", lambda r: f"{concept(r.get('code'))}: {amount(r)}"),
     ("Procedures", "Procedure", lambda r: f"{concept(r.get('code'))} {span(r.get('performedDateTime'))}".strip()),
     ("Medicines", "MedicationRequest", medicine),
@@ -244,7 +248,10 @@ async def found_in(context: Context, encounter_id: str) -> list[Section]:
 
 
 def in_error(resource: Json) -> bool:
-    return resource.get("status") == "entered-in-error" or concept(resource.get("verificationStatus")) == "entered-in-error"
+    return (
+        resource.get("status") == "entered-in-error"
+        or concept(resource.get("verificationStatus")) == "entered-in-error"
+    )
 
 
 def day_of(inputs: Inputs, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Storing a document: the Binary with its content, the DocumentReference, and what goes with them, at once or not at all.
+"""Storing a document: the Binary with its content, the DocumentReference, and what goes with them, at once.
 
 The content lies in a blob already, in quarantine, before anything names it.
 """

@@ -21,7 +21,9 @@ PART = Part(
     operations=(
         Operation("upload", f"{OWN}:upload", upload, types=(TYPE,), type=True, affects_state=True, elevated=True),
         Operation("review", f"{OWN}:review", review, types=(TYPE,), instance=True, affects_state=True, elevated=True),
-        Operation("release", f"{OWN}:release", release, types=(TYPE,), instance=True, affects_state=True, elevated=True),
+        Operation(
+            "release", f"{OWN}:release", release, types=(TYPE,), instance=True, affects_state=True, elevated=True
+        ),
         Operation(
             "summary-pdf",
             f"{OWN}:summary-pdf",

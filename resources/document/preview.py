@@ -27,7 +27,9 @@ from resources.document.words import TYPE
 Json = dict[str, Any]
 
 #: What there are pictures of; larger contents are not opened.
-DRAWN: Final = frozenset({"application/pdf", "image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff"})
+DRAWN: Final = frozenset(
+    {"application/pdf", "image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff"}
+)
 MOST_BYTES: Final = 64 * 2**20
 
 #: So much of a text is shown.
@@ -47,7 +49,9 @@ async def preview(context: Context, request: Request) -> Answer:
     contents = await contents_of(context, codec.decode(version.body or b"{}"))
     if not contents:
         raise NotFoundError(
-            f"{TYPE}/{version.id} has no content on this server.", key="HS-DOCUMENT-CONTENT", expression=f"{TYPE}.content"
+            f"{TYPE}/{version.id} has no content on this server.",
+            key="HS-DOCUMENT-CONTENT",
+            expression=f"{TYPE}.content",
         )
     binary = contents[0]
     said = str(codec.decode(binary.body or b"{}")["contentType"])
@@ -88,7 +92,9 @@ async def picture(context: Context, binary: Version, kind: str) -> bytes:
         return known
     size = binary.blob.size if binary.blob is not None else 0
     if size > MOST_BYTES:
-        raise TooLargeError(f"There are previews of documents of up to {MOST_BYTES:,} bytes.", key="HS-DOCUMENT-PREVIEW")
+        raise TooLargeError(
+            f"There are previews of documents of up to {MOST_BYTES:,} bytes.", key="HS-DOCUMENT-PREVIEW"
+        )
     with tempfile.TemporaryDirectory(prefix="healthsphere-") as folder:
         path = Path(folder) / "content"
         if binary.blob is not None:

@@ -63,7 +63,7 @@ def finishing(write: Write) -> Json | None:
             return {**new, "docStatus": "preliminary"}
         if after != before and not (write.old is None and after == "preliminary") and after != "entered-in-error":
             raise ForbiddenError(
-                f"Whether a document is finished is said by who looks at it: docStatus stays {before or 'preliminary'!r}.",
+                f"Whether a document is finished is said by who looks at it; docStatus stays {before or 'preliminary'!r}",
                 key="HS-DOCUMENT-FINISH",
                 expression=f"{TYPE}.docStatus",
             )
@@ -98,7 +98,9 @@ def inline(write: Write) -> Json | None:
 def inline_data(resource: Json | None) -> list[str | None]:
     """The data within each content of a document; None where there is none."""
     rows = (resource or {}).get("content")
-    attachments = [row.get("attachment") if isinstance(row, dict) else None for row in rows] if type(rows) is list else []
+    attachments = (
+        [row.get("attachment") if isinstance(row, dict) else None for row in rows] if type(rows) is list else []
+    )
     found = [attachment.get("data") if isinstance(attachment, dict) else None for attachment in attachments]
     return [data if isinstance(data, str) else None for data in found]
 

@@ -33,7 +33,7 @@ def span(value: Any) -> str:
     if not isinstance(value, dict):
         return ""
     start, end = span(value.get("start")), span(value.get("end"))
-    return f"{start} – {end}" if start and end else start or (f"until {end}" if end else "")
+    return f"{start} \N{EN DASH} {end}" if start and end else start or (f"until {end}" if end else "")
 
 
 def amount(resource: Json) -> str:
@@ -42,7 +42,8 @@ def amount(resource: Json) -> str:
         if not name.startswith("value"):
             continue
         if name == "valueQuantity":
-            return f"{value.get('comparator', '')}{value.get('value', '')} {value.get('unit') or value.get('code', '')}".strip()
+            number = f"{value.get('comparator', '')}{value.get('value', '')}"
+            return f"{number} {value.get('unit') or value.get('code', '')}".strip()
         if name == "valueCodeableConcept":
             return concept(value)
         if not isinstance(value, dict | list):
@@ -56,5 +57,6 @@ def medicine(resource: Json) -> str:
     what = concept(resource.get("medicationCodeableConcept")) or str(
         resource.get("medicationReference", {}).get("display", "")
     )
-    how = "; ".join(str(row["text"]) for row in resource.get("dosageInstruction", resource.get("dosage", [])) if "text" in row)
+    dosages: list[Json] = resource.get("dosageInstruction") or resource.get("dosage") or []
+    how = "; ".join(str(row["text"]) for row in dosages if "text" in row)
     return f"{what or 'a medicine'}{': ' + how if how else ''}"

@@ -86,7 +86,8 @@ async def upload(context: Context, request: Request) -> Answer:
     else:
         await require_known(context, values_of(pairs), request)
         content = await stored(context, request.content, request.content_type)
-    return await keep_or_discard(context, [(0, content)], finished(context, request, pairs, content))
+    answer: Answer = await keep_or_discard(context, [(0, content)], finished(context, request, pairs, content))
+    return answer
 
 
 async def stored_form(context: Context, form: Form) -> Stored:
@@ -134,7 +135,9 @@ async def published(context: Context, request: Request, resource: Json) -> Answe
             code="structure",
             key="HS-DOCUMENT-NONE",
         )
-    context.repository.check(Change("POST", TYPE, "0", resource, by=BY))  # its faults are told before anything is stored
+    context.repository.check(
+        Change("POST", TYPE, "0", resource, by=BY)
+    )  # its faults are told before anything is stored
     await require_seen(context, subject_of(resource.get("subject", {}).get("reference")), request)
     contents: list[tuple[int, Stored]] = []
     blobs = context.repository.store.blobs
@@ -247,7 +250,9 @@ async def require_known(context: Context, values: dict[str, str], request: Reque
 
 async def require_seen(context: Context, reference: str, request: Request) -> None:
     kind, _, resource_id = reference.removeprefix(f"{request.base_url}/").partition("/")
-    version = await context.seen.repository.current(kind, resource_id) if context.registry.is_resource_type(kind) else None
+    version = (
+        await context.seen.repository.current(kind, resource_id) if context.registry.is_resource_type(kind) else None
+    )
     if version is None or version.deleted:
         raise NotFoundError(f"There is no {reference[:120]} on this server.", key="HS-READ-NOT-FOUND")
 

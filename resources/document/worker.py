@@ -1,6 +1,6 @@
-"""What looks into documents of strangers: a program of its own, which imports nothing of the server.
+"""What looks into documents of strangers: a program of its own, which imports nothing of ours.
 
-A document that is made to break a parser breaks this process, which has little memory, little time, and nothing to lose.
+A document that is made to break a parser breaks this process, which has little memory, little time and no secrets.
 
     inspect FILE              prints, as JSON, what a PDF does by itself
     preview FILE TYPE OUT     writes a picture of the first page, or of the picture, as PNG
@@ -48,7 +48,7 @@ def inspect(path: Path) -> list[str]:
         return ["it is damaged, so nobody can look into it"]
     found: dict[str, None] = {}
     with pdf:
-        names = pdf.Root.get("/Names", {})
+        names: Any = pdf.Root.get("/Names", {})
         if "/JavaScript" in names:
             found["it runs JavaScript"] = None
         if "/EmbeddedFiles" in names or len(pdf.attachments):

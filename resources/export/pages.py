@@ -19,7 +19,8 @@ HEAD: Final = """<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width"><title>{title}</title><style>
 body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; }} th, td {{ text-align: left; vertical-align: top; padding: .3rem .6rem;
+table {{ border-collapse: collapse; width: 100%; }}
+th, td {{ text-align: left; vertical-align: top; padding: .3rem .6rem;
 border-bottom: 1px solid #999; }} caption {{ text-align: left; }} tr {{ break-inside: avoid; }}
 @media print {{ body {{ margin: 0; max-width: none; }} nav {{ display: none; }} }}
 </style></head><body>
@@ -64,9 +65,7 @@ async def type_page(page: Page, resources: AsyncIterator[Json]) -> AsyncIterator
 
 def index_page(manifest: Json, pages: Sequence[Page]) -> str:
     """The first page: what there is, the documents, and what is not there."""
-    rows = "".join(
-        f'<li><a href="{escape(page.path)}">{escape(page.type)}</a>: {page.count:,}</li>' for page in pages
-    )
+    rows = "".join(f'<li><a href="{escape(page.path)}">{escape(page.type)}</a>: {page.count:,}</li>' for page in pages)
     documents = "".join(
         f'<li><a href="{escape(row["path"])}">{escape(row["path"].partition("/")[2])}</a> '
         f"({escape(row['type'])}, {row['size']:,} bytes)</li>"

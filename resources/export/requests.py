@@ -77,7 +77,8 @@ async def ids_of(context: Context, patient_id: str) -> dict[str, list[str]]:
         if not conditions:
             continue
         most = MOST_EVENTS if name == TRAIL else MOST
-        after, rows = "", []
+        after = ""
+        rows: list[str] = []
         while len(rows) < most:
             beyond: Mapping[str, Any] = {"_id": {"$lt": after}} if after else {}
             page = await store.find(

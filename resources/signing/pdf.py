@@ -119,10 +119,8 @@ def load(path: Path) -> tuple[signers.SimpleSigner, tuple[asn1_x509.Certificate,
     ]
     if not found:
         raise ValueError(f"{path} has no certificate")
-    der = key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    store = SimpleCertificateStore()
+    der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    store = SimpleCertificateStore()  # type: ignore[no-untyped-call]
     store.register_multiple(found[1:])
     signer = signers.SimpleSigner(
         signing_cert=found[0], signing_key=asn1_keys.PrivateKeyInfo.load(der), cert_registry=store

@@ -36,8 +36,8 @@ def people() -> list[Json]:
     """Two patients, and a doctor of the first one."""
     doctor = {"reference": DOCTOR}
     return [
-        {"resourceType": "Patient", "id": "ann", "name": [{"family": "Ånn", "given": ["Zoë"]}], "birthDate": "1980-02-29",
-         "generalPractitioner": [doctor]},
+        {"resourceType": "Patient", "id": "ann", "name": [{"family": "Ånn", "given": ["Zoë"]}],
+         "birthDate": "1980-02-29", "generalPractitioner": [doctor]},
         {"resourceType": "Patient", "id": "bob", "name": [{"family": "Bob"}]},
         {"resourceType": "Practitioner", "id": "dora", "name": [{"family": "Dora", "prefix": ["Dr."]}]},
         {"resourceType": "Practitioner", "id": "sam", "name": [{"family": "Sam"}]},
@@ -66,9 +66,7 @@ def make_clinic(make_server: Callable[..., InProcessServer], clamd: FakeClamd | 
 def twin_of(clinic: Clinic, make_server: Callable[..., InProcessServer]) -> InProcessServer:
     """Another process's worth of state over the same database."""
     roles, settings = clinic.roles.twin(), clinic.server.settings
-    server = make_server(
-        {"gate": roles}, auth="on", clamd=settings.clamd, mongodb_database=settings.mongodb_database
-    )
+    server = make_server({"gate": roles}, auth="on", clamd=settings.clamd, mongodb_database=settings.mongodb_database)
     roles.server = server
     return server
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -27,7 +26,7 @@ def asked(**values: str) -> Json:
 
 
 @pytest.fixture(scope="module")
-def encounter(clinic: Clinic) -> Iterator[str]:
+def encounter(clinic: Clinic) -> str:
     """A visit with what was found in it, and what was not."""
     here = {"reference": "Encounter/visit"}
     about = {"subject": {"reference": PATIENT}, "encounter": here}
@@ -40,7 +39,8 @@ def encounter(clinic: Clinic) -> Iterator[str]:
         {"resourceType": "Observation", "id": "fever", "status": "final", "code": {"text": "Temperature"},
          "valueQuantity": {"value": 38.5, "unit": "°C"}, **about},
         {"resourceType": "Observation", "id": "wrong", "status": "entered-in-error", "code": {"text": "Mistaken"}, **about},
-        {"resourceType": "Observation", "id": "hidden", "status": "final", "code": {"text": "Confidential"},
+        {"resourceType": "Observation", "id": "hidden", "status": "final",
+         "code": {"text": "Confidential"},
          "meta": {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V"}]},
          **about},
         {"resourceType": "Encounter", "id": "planned", "status": "planned", "class": {"code": "AMB"},
@@ -50,7 +50,7 @@ def encounter(clinic: Clinic) -> Iterator[str]:
         for one in bundle:
             answer = operator.put(f"{one['resourceType']}/{one['id']}", json=one)
             assert answer.status_code == 201, answer.text
-    yield "Encounter/visit"
+    return "Encounter/visit"
 
 
 def test_a_visit_is_summed_up_on_a_signed_paper_as_the_doctor_sees_it(clinic: Clinic, encounter: str) -> None:

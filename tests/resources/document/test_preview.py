@@ -91,7 +91,11 @@ def test_who_has_seen_a_document_is_told_to_its_patient_and_its_author(
         told = ann.get(f"{where}/$views")
         assert told.status_code == 200, told.text
         lines = [{p["name"]: p for p in row["part"]} for row in told.json()["parameter"]]
-        by_dora = [line for line in lines if line.get("who", {}).get("valueReference", {}).get("reference") == "Practitioner/dora"]
+        by_dora = [
+            line
+            for line in lines
+            if line.get("who", {}).get("valueReference", {}).get("reference") == "Practitioner/dora"
+        ]
         assert {line["what"]["valueString"] for line in by_dora} == {"Read DocumentReference", "Read Binary"}
         assert by_dora[0]["who"]["valueReference"]["display"] == "Dr. Dora"
         assert dora.get(f"{where}/$views").status_code == 403

@@ -188,9 +188,7 @@ def test_a_replacement_is_about_the_same_patient_and_of_something_of_ones_own(cl
         assert (foreign.status_code, "HS-DOCUMENT-FOREIGN" in foreign.text) == (403, True)
         other = operator.post("DocumentReference", json={**replacing(first), "subject": {"reference": OTHER}})
         assert (other.status_code, "HS-DOCUMENT-CHAIN" in other.text) == (422, True)
-        itself = operator.put(
-            "DocumentReference/self", json={**replacing("DocumentReference/self"), "id": "self"}
-        )
+        itself = operator.put("DocumentReference/self", json={**replacing("DocumentReference/self"), "id": "self"})
         assert itself.status_code == 422
         own = sent(ann, b"mine")
         assert ann.post(

@@ -84,7 +84,7 @@ def test_a_form_of_a_browser_is_taken_whatever_its_order(clinic: Clinic, letter:
         (b"nonsense", 400),
         (b"--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\n\r\nhello\r\n--x--\r\n", 400),
         (
-            b"--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\nContent-Type: text/plain\r\n\r\nhello"
+            b"--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\nContent-Type: text/plain\r\n\r\nhi"
             b"\r\n--x\r\nContent-Disposition: form-data; name=\"colour\"\r\n\r\nred\r\n--x--\r\n",
             400,
         ),
@@ -208,7 +208,9 @@ def test_nobody_uploads_for_somebody_they_do_not_see(clinic: Clinic, letter: byt
                 headers={"Content-Type": "application/pdf"},
             )
             assert answer.status_code == 404, answer.text
-            answer = somebody.post("DocumentReference/$upload", json=document_with(letter, subject={"reference": patient}))
+            answer = somebody.post(
+                "DocumentReference/$upload", json=document_with(letter, subject={"reference": patient})
+            )
             assert answer.status_code == 404, answer.text
 
 
@@ -231,7 +233,10 @@ def test_failed_uploads_leave_no_content_behind(clinic: Clinic, letter: bytes) -
 
     before = clinic.server.run(count())
     with clinic.as_("ann") as ann:
-        for said, params in [("image/png", {"patient": PATIENT}), ("application/pdf", {"patient": PATIENT, "hash": "x"})]:
+        for said, params in [
+            ("image/png", {"patient": PATIENT}),
+            ("application/pdf", {"patient": PATIENT, "hash": "x"}),
+        ]:
             answer = ann.post(
                 "DocumentReference/$upload", params=params, content=letter, headers={"Content-Type": said}
             )
