@@ -76,6 +76,9 @@ class Quarantine:
                 [
                     IndexModel([("metadata.again", ASCENDING)], partialFilterExpression=waiting),
                     IndexModel(
+                        [("metadata.retell", ASCENDING)], partialFilterExpression={"metadata.retell": {"$exists": True}}
+                    ),
+                    IndexModel(
                         [("metadata.owner", ASCENDING), ("uploadDate", DESCENDING)],
                         partialFilterExpression={"metadata.owner": {"$exists": True}},
                     ),
@@ -145,6 +148,23 @@ class Quarantine:
         """Versions name these blobs now: those that wait are due for their examination."""
         waiting = {"_id": {"$in": list(blob_ids)}, "metadata.mark": "waiting", "metadata.again": None}
         await self._files.update_many(waiting, {"$set": {"metadata.again": datetime.now(UTC)}}, session=session)
+
+    async def retell(self, blob_ids: Sequence[str], session: Any) -> None:
+        """Other documents name these contents now, and are to say what was found."""
+        found = {"_id": {"$in": list(blob_ids)}, "metadata.mark": {"$exists": True}}
+        await self._files.update_many(found, {"$set": {"metadata.retell": True}}, session=session)
+
+    async def to_retell(self) -> Held | None:
+        """A content of which other documents are to say what was found; `retold` when they do."""
+        with translated():
+            row = await self._files.find_one(
+                {"metadata.retell": True, "metadata.mark": {"$ne": "waiting"}}, {"metadata.preview": 0}
+            )
+        return None if row is None else _held_of(row)
+
+    async def retold(self, blob: Blob) -> None:
+        with translated():
+            await self._files.update_one({"_id": blob.id}, {"$unset": {"metadata.retell": 1}})
 
     async def judge(self, blob: Blob, mark: Mark, detail: str = "") -> None:
         """Say what was found, or decided."""

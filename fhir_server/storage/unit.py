@@ -56,6 +56,10 @@ class Unit:
             await Quarantine(self._database[f"{BLOBS}.files"]).named([b.id for b in blobs], self._session)
             await self._database[UPLOADS].delete_many({"_id": {"$in": [b.id for b in blobs]}}, session=self._session)
 
+    async def retell(self, blobs: Sequence[Blob]) -> None:
+        """Documents of this transaction name contents that were examined before: see `Quarantine.retell`."""
+        await Quarantine(self._database[f"{BLOBS}.files"]).retell([b.id for b in blobs], self._session)
+
     def rows(self, collection: str) -> UnitRows:
         """A collection of the server's own, such as `Store.rows` gives, within this transaction."""
         return UnitRows(self._database[collection], self._session)

@@ -19,8 +19,8 @@ from fhir_server.repository.repository import Repository
 from fhir_server.repository.rules import Write
 from fhir_server.storage.unit import Unit
 from resources.document.content import binaries_of
-from resources.document.states import LAY
-from resources.document.words import TYPE
+from resources.document.states import LAY, MARKING
+from resources.document.words import TYPE, mark_in
 
 Json = dict[str, Any]
 
@@ -78,7 +78,8 @@ async def _superseded(unit: Unit, repository: Repository, write: Write, target: 
 
 
 async def _require_harmless(unit: Unit, repository: Repository, write: Write, base_url: str) -> None:
-    """A document points to no content in which a virus was found, unless it did so before.
+    """A document points to no content in which a virus was found, unless it did so before. What was found in others it
+    is to say.
 
     Raises:
         UnprocessableError: 422; it does.
@@ -91,7 +92,10 @@ async def _require_harmless(unit: Unit, repository: Repository, write: Write, ba
         version = await unit.get(BINARY, binary_id)
         if version is None or version.blob is None:
             continue
-        if await repository.store.blobs.quarantine.mark_of(version.blob) == "infected":
+        mark = await repository.store.blobs.quarantine.mark_of(version.blob)
+        if mark is not None and mark != "infected" and mark_in(write.new) != mark and write.by not in MARKING:
+            await unit.retell([version.blob])
+        if mark == "infected":
             raise UnprocessableError(
                 f"A virus was found in {BINARY}/{binary_id}: no document can have it.",
                 key="HS-DOCUMENT-INFECTED",

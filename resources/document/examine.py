@@ -85,6 +85,9 @@ async def examine_due(context: Context) -> int:
     while (held := await context.repository.store.unguarded.blobs.quarantine.take_due()) is not None:
         await examine(context, held)
         done += 1
+    while (held := await context.repository.store.unguarded.blobs.quarantine.to_retell()) is not None:
+        await followed(context, held, held.mark, held.detail)
+        await context.repository.store.unguarded.blobs.quarantine.retold(held.blob)
     return done
 
 

@@ -62,8 +62,9 @@ def finishing(write: Write) -> Json | None:
         if write.old is None and after is None:
             return {**new, "docStatus": "preliminary"}
         if after != before and not (write.old is None and after == "preliminary") and after != "entered-in-error":
+            kept = before or "preliminary"
             raise ForbiddenError(
-                f"Whether a document is finished is said by who looks at it; docStatus stays {before or 'preliminary'!r}",
+                f"Whether a document is finished is said by who looks at it; docStatus stays {kept!r}.",
                 key="HS-DOCUMENT-FINISH",
                 expression=f"{TYPE}.docStatus",
             )

@@ -18,6 +18,7 @@ from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, new_id, now_us
 from fhir_server.model.errors import ConflictError, ForbiddenError, NotFoundError, UnprocessableError
 from fhir_server.model.exchange import Answer, Request
+from fhir_server.repository.changes import numbered
 from fhir_server.repository.repository import Change, Committed
 from fhir_server.storage.document import Version, version_of
 from fhir_server.storage.unit import Unit
@@ -48,6 +49,8 @@ async def request_erasure(context: Context, request: Request) -> Answer:
     await context.repository.store.ensure("Task")
     task = request_of(patient, context.caller.identity.fhir_user, inputs.text("reason"))
     checked = context.repository.check(Change("POST", "Task", new_id(), task, fresh=True))
+    # Asking is creating the task, which the scopes of the app must allow.
+    await context.seen.repository.store.require(numbered(checked, None), None, context.seen.repository.store)
 
     async def work(unit: Unit) -> Committed:
         await unit.lock([f"erasure:{version.id}"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from typing import Any
 
@@ -190,6 +191,24 @@ def test_a_clean_binary_is_free_when_it_was_examined_and_a_document_that_names_i
         assert (got.content, got.headers["X-Content-Scan"]) == (letter, "clean")
         data = operator.get(f"Binary/{made['id']}", headers=FHIR).json()["data"]
         assert data == b64encode(letter).decode()
+        document = {
+            "resourceType": "DocumentReference",
+            "status": "current",
+            "subject": {"reference": PATIENT},
+            "content": [{"attachment": {"url": f"Binary/{made['id']}"}}],
+        }
+        later = operator.post("DocumentReference", json=document).json()
+        assert mark_of(told(operator, later)) == "clean"
+
+
+def told(client: httpx.Client, document: Json) -> Json:
+    """A document when it says what was found in its content."""
+    for _ in range(600):
+        found: Json = client.get(f"DocumentReference/{document['id']}").json()
+        if "tag" in found["meta"]:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("the document says nothing within half a minute")
 
 
 async def waited(clinic: Clinic, binary_id: str) -> None:
