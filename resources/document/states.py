@@ -22,7 +22,12 @@ SCAN_BY: Final = "scan"
 #: The operations that say what is known of a content.
 MARKING: Final = frozenset({SCAN_BY, "upload", "release"})
 
-STATUS: Final = StateMachine(TYPE, {"current": ("superseded",), "superseded": ()}, {})
+STATUS: Final = StateMachine(
+    TYPE,
+    {"current": ("superseded", "entered-in-error"), "superseded": ("entered-in-error",)},
+    {},
+    mistaken=False,
+)
 
 DOC_STATUS: Final = StateMachine(
     TYPE,
