@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -12,10 +12,26 @@ import pytest
 
 from resources.document.states import DOC_STATUS, STATUS
 from tests.conftest import InProcessServer
-from tests.resources.document.conftest import DOCTOR, OTHER, PATIENT, Clinic, twin_of
+from tests.resources.document.clamd import FakeClamd
+from tests.resources.document.conftest import DOCTOR, OTHER, PATIENT, Clinic, make_clinic, twin_of
 from tests.resources.document.test_quarantine import sent, sent_now, tasks_about
 
 Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def clinic(make_server: Callable[..., InProcessServer]) -> Iterator[Clinic]:
+    """One of this module's own: the database goes with the second server over it."""
+    clamd = FakeClamd()
+    yield make_clinic(make_server, clamd)
+    clamd.close()
+
+
+@pytest.fixture
+def clamd(clinic: Clinic) -> Iterator[FakeClamd]:
+    assert clinic.clamd is not None
+    yield clinic.clamd
+    clinic.clamd.down = False
 
 
 def asked(**values: str) -> Json:
