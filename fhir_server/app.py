@@ -56,9 +56,11 @@ from fhir_server.storage.store import Store
 from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
+from integrations.clamd import clamd_of
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
-from resources.parts import OPERATIONS, PARTS, RULES
+from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
+from resources.signing import Signer
 from smart_auth.ports import Happening
 
 MOUNT = "/fhir"
@@ -67,6 +69,8 @@ MOUNT = "/fhir"
 WELL_KNOWN = f"{MOUNT}/.well-known/"
 #: Names the head of the audit trail, in the data folder.
 WITNESS = "audit-head"
+#: The key and the certificate that sign what the server issues, in the data folder.
+SIGNING = "document-signing.pem"
 
 #: What a web page of another origin may read of an answer.
 EXPOSED_HEADERS = (
@@ -81,6 +85,7 @@ EXPOSED_HEADERS = (
     "Content-Range",
     "Repr-Digest",
     "X-Security-Context",
+    "X-Content-Scan",
     "Retry-After",
 )
 
@@ -229,6 +234,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     containing = Containing(store.rows(CONTAINING))
     background = Background(settings, store, now)
     trail, ledger = trail_of(settings, store, indexer)
+    scanner = clamd_of(settings.clamd)
+    store.blobs.quarantine.everything = scanner is not None
     enforced = settings.referential_integrity == "refuse"
     profiles = profiles_of(store, packages)
     repository = Repository(
@@ -265,6 +272,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             settings.max_bundle_entries,
             settings.conditional_delete_limit,
             settings.cascade_limit,
+            settings.document_types,
+            settings.retention_file,
         ),
         table=TABLE,
         operations=OPERATIONS,
@@ -275,6 +284,10 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         timers=background.timers,
         profiles=profiles,
         caught_up=ledger.caught_up if ledger is not None else None,
+        scanner=scanner,
+        creating=CREATING,
+        signer=Signer(settings.data_dir / SIGNING, settings.brand_name),
+        witness=Doors(trail) if trail is not None else None,
     )
     background.register(context)
     for part in PARTS:
@@ -324,7 +337,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         await background.open()
         if entry is not None:
             await entry.open()
-        yield
+        async with running(context):
+            yield
         if entry is not None:
             await entry.close()
         await background.close()

@@ -103,17 +103,18 @@ class Settings(ValidationSettings):
         description="Connection string of a MongoDB replica set or sharded cluster; `MONGODB_URI` works too. "
         "Empty: an embedded MongoDB in the data folder.",
     )
-    mongodb_database: str = Field(
-        "healthsphere",
-        pattern=r"^[A-Za-z0-9_-]{1,60}$",
-        description="Name of the database.",
-    )
+    mongodb_database: str = Field("healthsphere", pattern=r"^[A-Za-z0-9_-]{1,60}$", description="Name of the database.")
     mongodb_cache_mb: int = Field(
         1024, ge=256, le=1_048_576, description="Memory that the embedded MongoDB may use as its cache, in MiB."
     )
     max_body_bytes: int = Field(256 * 2**20, ge=1024, description="Largest request body that is read, in bytes.")
     max_binary_bytes: int = Field(
         2**30, ge=1024, description="Largest content of a Binary that is sent as it is, in bytes."
+    )
+    clamd: str = Field("", description="Address of ClamAV's daemon: `tcp://127.0.0.1:3310`, `unix:///run/clamd.ctl`.")
+    document_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("application/pdf", "image/*", "text/plain", "text/csv", "application/dicom"),
+        description="Media types of documents that are taken; `image/*` is a group, `*/*` is any.",
     )
     max_resource_bytes: int = Field(
         14 * 2**20, ge=1024, le=15 * 2**20, description="Largest resource, as JSON, in bytes; MongoDB ends at 16 MiB."
@@ -237,6 +238,9 @@ class Settings(ValidationSettings):
         Path(),
         description="TOML file with the table of roles, in place of the built-in one. Empty: the built-in one.",
     )
+    retention_file: Path = Field(
+        Path(), description="TOML file with what is kept although its erasure is asked for. Empty: the built-in one."
+    )
     consent_default: Literal["permit", "deny"] = Field(
         "permit", description="Whether treatment may see what no Consent of the patient speaks of."
     )
@@ -287,7 +291,7 @@ class Settings(ValidationSettings):
             return tuple(part for part in parts if part and part != "none")
         return value
 
-    @field_validator("trusted_proxies", "outbound_allow", mode="before")
+    @field_validator("trusted_proxies", "outbound_allow", "document_types", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.registration import Operation
+from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.repository.rules import Companion, Rule
 
 
@@ -22,6 +23,8 @@ class Part:
         join: called once when the server is put together, before it opens: registers what follows the change feed
             (`context.feed`), what happens at a moment (`context.timers`) and what goes on in the background
             (`context.jobs`)
+        creating: with the resource types that it creates in a way of its own
+        during: what goes on while the server runs, from when its database is open until before that is closed
     """
 
     name: str
@@ -29,3 +32,5 @@ class Part:
     rules: tuple[tuple[str, Rule], ...] = ()
     companions: tuple[tuple[str, Companion], ...] = ()
     join: Callable[[Context], None] | None = None
+    creating: tuple[tuple[str, Creating], ...] = ()
+    during: Callable[[Context], AbstractAsyncContextManager[None]] | None = None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fhir_server.interactions.context import Context
 from fhir_server.interactions.operations import OPERATIONS as INTERACTIONS
-from fhir_server.interactions.registration import Operation
+from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.repository.rules import Rules
+from resources import document, erasure, export
 from resources.part import Part
 
-PARTS: tuple[Part, ...] = ()
+PARTS: tuple[Part, ...] = (document.PART, export.PART, erasure.PART)
 
 #: Every operation of this server.
 OPERATIONS: tuple[Operation, ...] = (*INTERACTIONS, *(operation for part in PARTS for operation in part.operations))
@@ -17,3 +22,16 @@ RULES = Rules.of(
     (row for part in PARTS for row in part.rules),
     (row for part in PARTS for row in part.companions),
 )
+
+#: Other ways to create resources of some types.
+CREATING: dict[str, Creating] = dict(row for part in PARTS for row in part.creating)
+
+
+@asynccontextmanager
+async def running(context: Context) -> AsyncIterator[None]:
+    """What parts do while the server runs."""
+    async with AsyncExitStack() as stack:
+        for part in PARTS:
+            if part.during is not None:
+                await stack.enter_async_context(part.during(context))
+        yield

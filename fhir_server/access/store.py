@@ -72,6 +72,9 @@ class GuardedUnit(Unit):
     async def settle(self, blobs: Sequence[Blob]) -> None:
         await self._inner.settle(blobs)
 
+    async def retell(self, blobs: Sequence[Blob]) -> None:
+        await self._inner.retell(blobs)
+
     def rows(self, collection: str) -> UnitRows:
         return self._inner.rows(collection)
 

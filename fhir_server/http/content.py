@@ -19,6 +19,10 @@ from fhir_server.http.negotiate import FHIR_JSON, FHIR_XML, JSON_TYPES, XML_TYPE
 from fhir_server.model.errors import InvalidError, UnsupportedMediaTypeError
 from fhir_server.model.exchange import MARK, Content
 
+#: Where documents are sent as they are, and the resources that can be sent there too.
+UPLOAD = ("DocumentReference", "$upload")
+UPLOADED = frozenset({b"DocumentReference", b"Parameters"})
+
 #: What tells a Binary resource from a content that is JSON or XML stands within this many bytes.
 HEAD_BYTES = 4096
 
@@ -32,7 +36,9 @@ _FHIR_NAMESPACE = b"http://hl7.org/fhir"
 
 
 def carries_content(method: str, path: tuple[str, ...]) -> bool:
-    """Whether a body sent there may be the content of a Binary instead of the resource."""
+    """Whether a body sent there may be a content instead of a resource: that of a Binary, or of a document."""
+    if path == UPLOAD:
+        return method == "POST"
     if path[:1] != ("Binary",):
         return False
     return (method == "POST" and len(path) == 1) or (method == "PUT" and len(path) == 2)
@@ -63,8 +69,8 @@ class Peeked:
     async def __call__(self) -> Any:
         return self._seen.pop(0) if self._seen else await self._receive()
 
-    async def is_content(self) -> bool:
-        """Whether the body is something else than a Binary resource.
+    async def is_content(self, resources: frozenset[bytes] = frozenset({b"Binary"})) -> bool:
+        """Whether the body is something else than a resource of one of some types.
 
         JSON or XML that is another resource, or no resource, is a content like any other; what its type calls FHIR
         and is no resource at all is left to be refused.
@@ -75,10 +81,10 @@ class Peeked:
         head = await self._head()
         if name in JSON_TYPES:
             found = _JSON_TYPE.search(head)
-            return name != FHIR_JSON if found is None else found[1] != b"Binary"
+            return name != FHIR_JSON if found is None else found[1] not in resources
         root = _XML_ROOT.match(head, _end_of_prolog(head))
-        if root is None or not (root[1] == b"Binary" and _FHIR_NAMESPACE in root[2]):
-            return name != FHIR_XML or (root is not None and root[1] != b"Binary")
+        if root is None or not (root[1] in resources and _FHIR_NAMESPACE in root[2]):
+            return name != FHIR_XML or (root is not None and root[1] not in resources)
         return False
 
     async def _head(self) -> bytes:

@@ -26,6 +26,8 @@ from fhir_server.formats.convert import Converter
 from fhir_server.http.audited import audited, is_recorded_alone
 from fhir_server.http.body import ClientGoneError, body_of
 from fhir_server.http.content import (
+    UPLOAD,
+    UPLOADED,
     Peeked,
     carries_content,
     content_headers,
@@ -180,7 +182,7 @@ class FhirApplication:
                 context = view.context
             if carries_content(method, path):
                 receive = peeked = Peeked(receive, headers)
-                if await peeked.is_content():
+                if await (peeked.is_content(UPLOADED) if path == UPLOAD else peeked.is_content()):
                     request.content_type = headers.get("content-type", "").strip()
                     request.content = content_of(receive, headers, self._limits.binary_bytes)
             if method in ("POST", "PUT", "PATCH") and request.content is None:

@@ -27,6 +27,7 @@ from fhir_server.repository.contents import INLINE_BYTES, kept
 from fhir_server.repository.repository import Change, Committed
 from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.document import Blob, Version
+from fhir_server.storage.quarantine import WITHHELD
 
 #: Media types by which a client asks for the resource; the general ones only where the content is not of that type.
 FHIR_TYPES = frozenset({"application/fhir+json", "application/fhir+xml"})
@@ -38,13 +39,18 @@ RESOURCE_PARAMETERS = ("_format=", "_pretty=", "_summary=", "_elements=")
 #: The largest content that a Bundle has in place of a Binary's data.
 MOST_NESTED_BYTES = 8 * 2**20
 
+#: What is known of a content that is downloaded: of most, that nobody looked for viruses in it.
+SCAN_HEADER = "X-Content-Scan"
+UNSEEN = "not-scanned"
+
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 async def create_content(context: Context, request: Request) -> Answer:
     """POST [base]/Binary with a content: 201; with `If-None-Exist` as for every create."""
-    resource, blob = await taken(context, request)
-    change = Change("POST", "Binary", new_id(), resource, fresh=True, blob=blob)
+    binary_id = new_id()
+    resource, blob = await taken(context, request, binary_id)
+    change = Change("POST", "Binary", binary_id, resource, fresh=True, blob=blob)
     criteria = request.headers.get("if-none-exist")
     blobs = context.repository.store.blobs
     if criteria is None:
@@ -73,7 +79,7 @@ async def conditionally_created(context: Context, request: Request, change: Chan
 async def update_content(context: Context, request: Request) -> Answer:
     """PUT [base]/Binary/[id] with a content: 200, or 201 where nothing was."""
     expected = if_match(request)
-    resource, blob = await taken(context, request)
+    resource, blob = await taken(context, request, request.path[1])
     change = Change(
         "PUT",
         "Binary",
@@ -88,19 +94,22 @@ async def update_content(context: Context, request: Request) -> Answer:
     return written(request, committed, "was created" if committed.created else "was updated")
 
 
-async def taken(context: Context, request: Request) -> tuple[dict[str, Any], Blob | None]:
-    """The Binary that a content becomes, and the blob that has it where it is large."""
+async def taken(context: Context, request: Request, owner: str) -> tuple[dict[str, Any], Blob | None]:
+    """The Binary that a content becomes, and the blob that has it where it is large or is to be examined."""
     assert request.content is not None
     resource: dict[str, Any] = {"resourceType": "Binary", "contentType": request.content_type}
     if reference := request.headers.get("x-security-context", "").strip():
         resource["securityContext"] = {"reference": reference}
     # Wrong headers are told before a large content is read.
     context.repository.check(Change("POST", "Binary", "0", resource))
+    blobs = context.repository.store.blobs
+    if blobs.quarantine.everything:
+        return resource, await blobs.put(request.content, owner=owner)
     head = bytearray()
     async for piece in request.content:
         head += piece
         if len(head) > INLINE_BYTES:
-            return resource, await context.repository.store.blobs.put(_joined(bytes(head), request.content))
+            return resource, await blobs.put(_joined(bytes(head), request.content), owner=owner)
     if head:
         resource["data"] = b64encode(head).decode()
     return resource, None
@@ -116,6 +125,7 @@ async def shown(context: Context, request: Request, version: Version) -> Answer:
     """The answer to a read: the content as it is, or the resource, as the client asks.
 
     Raises:
+        ForbiddenError: 403; the content is in quarantine.
         RangeNotSatisfiableError: 416; `Range` begins behind the end.
         TooLargeError: 413; the content is too large for the Bundle that it is to stand in.
     """
@@ -126,7 +136,10 @@ async def shown(context: Context, request: Request, version: Version) -> Answer:
     resource = codec.decode(version.body)
     if wants_resource(request, resource["contentType"]):
         return await as_resource(request, version, blobs)
-    return as_content(request, version, resource, blobs)
+    mark = None if version.blob is None else await blobs.quarantine.require_free(version.blob)
+    answer = as_content(request, version, resource, blobs)
+    answer.headers[SCAN_HEADER] = mark or UNSEEN
+    return answer
 
 
 def wants_resource(request: Request, content_type: str) -> bool:
@@ -145,6 +158,7 @@ async def as_resource(request: Request, version: Version, blobs: Blobs) -> Answe
     body = selected(request, version.body) if request.query else version.body
     if version.blob is None or body is not version.body:
         return about(200, body, version)
+    await blobs.quarantine.require_free(version.blob)
     if not request.nested:
         return with_data(about(200, body, version), version.blob, blobs)
     if version.blob.size > MOST_NESTED_BYTES:
@@ -165,12 +179,16 @@ def with_data(answer: Answer, blob: Blob, blobs: Blobs) -> Answer:
     return answer
 
 
-def completed(context: Context, request: Request, answer: Answer, committed: Committed) -> Answer:
-    """The answer to a write, with the data that was moved out of the resource when that is what is answered."""
+async def completed(context: Context, request: Request, answer: Answer, committed: Committed) -> Answer:
+    """The answer to a write, with the data that was moved out of the resource when that is what is answered, and
+    anybody may have it."""
     version = committed.version
     if version.blob is None or request.nested or answer.body is None or answer.body is not version.body:
         return answer
-    return with_data(answer, version.blob, context.repository.store.blobs)
+    blobs = context.repository.store.blobs
+    if await blobs.quarantine.mark_of(version.blob) in WITHHELD:
+        return answer
+    return with_data(answer, version.blob, blobs)
 
 
 def with_mark(body: bytes) -> bytes:

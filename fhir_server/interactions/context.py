@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from fhir_server.interactions.registration import Handler, Interaction, Operation
+from fhir_server.interactions.ports import PdfSigner, Scanner, Witness
+from fhir_server.interactions.registration import Creating, Handler, Interaction, Operation
 from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.jobs.timers import Timers
@@ -31,6 +33,8 @@ class Limits:
     max_bundle_entries: int = 50_000
     conditional_delete: int = 1
     cascade: int = 1000
+    document_types: tuple[str, ...] = ("*/*",)
+    retention_file: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,9 @@ class Context:
     server without that, for operations that say so (`Operation.elevated`), None where nothing is limited. Those have in
     `seen` what their caller sees. `break_glass`
     opens records in emergencies; None where no access control is. `security` is what the CapabilityStatement says of
-    signing in, as JSON; empty where nobody does.
+    signing in, as JSON; empty where nobody does. `scanner` looks for viruses in what is uploaded; None where there is
+    none. `creating` are other ways to create resources of some types, each asked first. `signer` signs what is issued.
+    `witness` is the audit trail, for what jobs do; None where it is switched off.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions. `jobs`, `feed` and `timers` go on beside requests. `caught_up` returns when all that was done until now
@@ -69,6 +75,10 @@ class Context:
     awaited: Context | None = None
     break_glass: BreakGlass | None = None
     security: bytes = b""
+    scanner: Scanner | None = None
+    creating: Mapping[str, Creating] = field(default_factory=dict)
+    signer: PdfSigner | None = None
+    witness: Witness | None = None
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

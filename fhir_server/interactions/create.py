@@ -21,6 +21,8 @@ async def create(context: Context, request: Request) -> Answer:
     if request.content is not None:
         return await create_content(context, request)
     resource = resource_in(request, resource_type)
+    if (own_way := context.creating.get(resource_type)) and (answer := await own_way(context, request, resource)):
+        return answer
     change = Change("POST", resource_type, new_id(), resource, fresh=True)
     criteria = request.headers.get("if-none-exist")
     if criteria is None:
@@ -29,4 +31,4 @@ async def create(context: Context, request: Request) -> Answer:
         source = await source_in(context, request)
         committed = await conditional_create(context, change, criteria, source)
     done = "was created" if committed.created else "exists already; nothing was created, it stands"
-    return completed(context, request, written(request, committed, done), committed)
+    return await completed(context, request, written(request, committed, done), committed)

@@ -40,7 +40,7 @@ async def patch(context: Context, request: Request) -> Answer:
     # Patches of one resource would only forestall each other: within this process they take turns.
     async with process_locks([f"{resource_type}/{resource_id}"]):
         committed = await amend(context, request, find, change.apply, expected)
-    return completed(context, request, written(request, committed, "was patched"), committed)
+    return await completed(context, request, written(request, committed, "was patched"), committed)
 
 
 async def patch_conditional(context: Context, request: Request) -> Answer:
@@ -58,7 +58,7 @@ async def patch_conditional(context: Context, request: Request) -> Answer:
     expected = if_match(request)
     async with process_locks(lock_keys(resource_type, request.query)):
         committed = await amend(context, request, find, change.apply, expected)
-    return completed(context, request, written(request, committed, "was patched"), committed)
+    return await completed(context, request, written(request, committed, "was patched"), committed)
 
 
 async def amend(

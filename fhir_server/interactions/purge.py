@@ -14,6 +14,7 @@ from fhir_server.interactions.answers import preferences
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of
 from fhir_server.interactions.purging.erase import Erasure
+from fhir_server.interactions.purging.hold import require_free
 from fhir_server.interactions.purging.report import digest_of
 from fhir_server.interactions.purging.victims import Victims, of_patient, rows_of
 from fhir_server.jobs.job import Job
@@ -55,6 +56,7 @@ async def carried_out(context: Context, request: Request, wanted: Json) -> Answe
 
     Raises:
         NotFoundError: 404; there is no such resource.
+        ConflictError: 409; a legal hold is on the record.
         UnprocessableError: 422; it is not confirmed, or too much for an answer at once; the issues tell how much it is.
     """
     confirmed = Inputs.of(request).flag("confirm")
@@ -62,6 +64,8 @@ async def carried_out(context: Context, request: Request, wanted: Json) -> Answe
         name = wanted.get("type", "Patient")
         if await context.repository.current(name, wanted["id"]) is None:
             raise not_found(name, wanted["id"])
+        if name == "Patient":
+            await require_free(context.repository.store, f"Patient/{wanted['id']}")
     later = "respond-async" in preferences(request)
     if not (confirmed and later):
         victims = await victims_of(context, wanted)

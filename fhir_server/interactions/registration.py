@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fhir_server.model.exchange import Answer, Request
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fhir_server.interactions.context import Context
 
 Handler = Callable[["Context", Request], Awaitable[Answer]]
+
+#: Creates a resource in a way of its own, or says by None that the usual way is right.
+Creating = Callable[["Context", Request, dict[str, Any]], Awaitable[Answer | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ async def update(context: Context, request: Request) -> Answer:
     )
     committed = await commit(context, request, change)
     answer = written(request, committed, "was created" if committed.created else "was updated")
-    return completed(context, request, answer, committed)
+    return await completed(context, request, answer, committed)
 
 
 async def update_conditional(context: Context, request: Request) -> Answer:
@@ -51,7 +51,7 @@ async def update_conditional(context: Context, request: Request) -> Answer:
     source = await source_in(context, request)
     committed = await conditional_update(context, resource_type, resource, request.query, if_match(request), source)
     answer = written(request, committed, "was created" if committed.created else "was updated")
-    return completed(context, request, answer, committed)
+    return await completed(context, request, answer, committed)
 
 
 def require_id(resource: dict[str, Any], resource_type: str, resource_id: str) -> None:

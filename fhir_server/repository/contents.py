@@ -22,26 +22,26 @@ INLINE_BYTES = 256 * 1024
 SLICE = 1024 * 1024
 
 
-def is_large(resource: dict[str, Any]) -> bool:
-    """Whether a Binary's data is too large to stay in it."""
+def goes_beside(resource: dict[str, Any], blobs: Blobs) -> bool:
+    """Whether a Binary's data does not stay in it: it is too large, or nobody may have it before it was examined."""
     data = resource.get("data")
-    return type(data) is str and len(data) > (INLINE_BYTES + 2) // 3 * 4
+    return type(data) is str and (blobs.quarantine.everything or len(data) > (INLINE_BYTES + 2) // 3 * 4)
 
 
-async def put_beside(resource: dict[str, Any], blobs: Blobs) -> tuple[dict[str, Any], Blob] | None:
-    """The Binary without its data, and the blob that has it.
+async def put_beside(resource: dict[str, Any], owner: str, blobs: Blobs) -> tuple[dict[str, Any], Blob] | None:
+    """The Binary of an id without its data, and the blob that has it.
 
     None where the data is not spelt as base64 is usually spelt (white space in it): it would come back in another
-    spelling, so it stays.
+    spelling, so it stays, unless contents are examined.
     """
     text: str = resource["data"]
     try:
-        data = b64decode(text, validate=True)
+        data = b64decode("".join(text.split()) if blobs.quarantine.everything else text, validate=True)
     except binascii.Error:
         return None
-    if b64encode(data).decode() != text:
+    if b64encode(data).decode() != text and not blobs.quarantine.everything:
         return None
-    blob = await blobs.put(_slices(data))
+    blob = await blobs.put(_slices(data), owner=owner)
     return {name: value for name, value in resource.items() if name != "data"}, blob
 
 

@@ -36,7 +36,7 @@ from fhir_server.repository.changes import (
 )
 from fhir_server.repository.conformance import Conformance
 from fhir_server.repository.containing import Containing
-from fhir_server.repository.contents import fitting, is_large, kept, put_beside
+from fhir_server.repository.contents import fitting, goes_beside, kept, put_beside
 from fhir_server.repository.definitions import TYPE as SEARCH_PARAMETER
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
@@ -315,9 +315,9 @@ class Repository(Reading):
     async def _placed(self, checked: Checked) -> Checked:
         """The same change, with data that is large for a Binary in a blob of its own."""
         change = checked.change
-        if change.resource is None or not is_large(change.resource):
+        if change.resource is None or not goes_beside(change.resource, self._store.blobs):
             return checked
-        beside = await put_beside(change.resource, self._store.blobs)
+        beside = await put_beside(change.resource, change.id, self._store.blobs)
         if beside is None:
             return checked
         resource, blob = beside

@@ -72,6 +72,7 @@ class Indexer:
     def __init__(self, registry: Registry, terminology: Terminology, base_url: str) -> None:
         self._registry = registry
         self._full_text = registry.full_text
+        self.base_url = base_url
         self._makers = Makers(registry, terminology, base_url)
         self._plans: dict[str, _Plan] = {}
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,9 +24,8 @@ from pymongo import ASCENDING, IndexModel
 
 from fhir_server.model.clock import new_id
 from fhir_server.storage.database import translated
-from fhir_server.storage.document import HISTORY, UPLOADS, Blob
-
-BUCKET = "_blobs"
+from fhir_server.storage.document import BLOBS, HISTORY, UPLOADS, Blob
+from fhir_server.storage.quarantine import Quarantine, marked
 
 #: GridFS's own size of a piece: a little less than 256 KiB, so that a document fits a page of the database.
 PIECE = 255 * 1024
@@ -47,31 +46,39 @@ class Blobs:
 
     def __init__(self, database: Any) -> None:
         self._database = database
-        self._files = database[f"{BUCKET}.files"]
-        self._pieces = database[f"{BUCKET}.chunks"]
+        self._files = database[f"{BLOBS}.files"]
+        self._pieces = database[f"{BLOBS}.chunks"]
         self._uploads = database[UPLOADS]
+        self.quarantine = Quarantine(self._files)
 
     async def open(self) -> None:
         """Make the indexes that GridFS asks for."""
         with translated():
             await self._files.create_indexes([IndexModel([("filename", ASCENDING), ("uploadDate", ASCENDING)])])
             await self._pieces.create_indexes([IndexModel([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)])
+        await self.quarantine.open()
 
-    async def put(self, content: AsyncIterable[bytes]) -> Blob:
+    async def put(self, content: AsyncIterable[bytes], *, owner: str = "", examined: bool | None = None) -> Blob:
         """Store a content; it stays for good once `settle` was called, which is to follow when a version names it.
 
         When `content` fails, what was stored of it is removed.
+
+        Args:
+            owner: the id of the Binary that it is for
+            examined: whether it is withheld until it was examined; not said, as the server is set up
         """
+        wanted = self.quarantine.everything if examined is None else examined
+        about = marked(owner) if wanted else {}
         blob_id = new_id()
         with translated():
             await self._uploads.insert_one({"_id": blob_id, "t": datetime.now(UTC)})
         try:
-            return await self._write(blob_id, content)
+            return await self._write(blob_id, content, about)
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(self._remove(blob_id)))
             raise
 
-    async def _write(self, blob_id: str, content: AsyncIterable[bytes]) -> Blob:
+    async def _write(self, blob_id: str, content: AsyncIterable[bytes], about: Mapping[str, Any]) -> Blob:
         sha1, sha256 = hashlib.sha1(usedforsecurity=False), hashlib.sha256()
         size, number, renewed = 0, 0, time.monotonic()
         rows: list[dict[str, Any]] = []
@@ -98,7 +105,7 @@ class Blobs:
                     "chunkSize": PIECE,
                     "uploadDate": datetime.now(UTC),
                     "filename": blob_id,
-                    "metadata": {"sha1": blob.sha1, "sha256": blob.sha256},
+                    "metadata": {"sha1": blob.sha1, "sha256": blob.sha256, **about},
                 }
             )
         await self._renew(blob_id)
@@ -108,8 +115,19 @@ class Blobs:
         with translated():
             await self._uploads.update_one({"_id": blob_id}, {"$set": {"t": datetime.now(UTC)}})
 
-    async def read(self, blob: Blob, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to, not including, `end`, in pieces of at most 255 KiB."""
+    async def read(
+        self, blob: Blob, start: int = 0, end: int | None = None, *, withheld: bool = False
+    ) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to, not including, `end`, in pieces of at most 255 KiB.
+
+        Args:
+            withheld: whether those are wanted that nobody may have: for who examines them
+
+        Raises:
+            ForbiddenError: 403; the content is in quarantine.
+        """
+        if not withheld:
+            await self.quarantine.require_free(blob)
         end = blob.size if end is None else end
         if start >= end:
             return
@@ -125,6 +143,7 @@ class Blobs:
     async def settle(self, blob: Blob, session: Any = None) -> None:
         """A version names the blob now: it stays."""
         with translated():
+            await self.quarantine.named([blob.id], session)
             await self._uploads.delete_one({"_id": blob.id}, session=session)
 
     async def discard(self, blob: Blob) -> None:
@@ -145,6 +164,7 @@ class Blobs:
             rows = await self._uploads.find({"t": {"$lt": before}}).to_list()
             for row in rows:
                 if await self._is_named(row["_id"]):
+                    await self.quarantine.named([row["_id"]])
                     await self._uploads.delete_one({"_id": row["_id"]})
                 else:
                     await self._remove(row["_id"])

@@ -112,7 +112,8 @@ def blob_of(document: dict[str, Any]) -> Blob | None:
 HISTORY = "_history"
 LOCKS = "_locks"
 
-#: Where blobs are named that no version names yet.
+#: The GridFS bucket of blobs; where blobs are named that no version names yet.
+BLOBS = "_blobs"
 UPLOADS = "_uploads"
 
 #: Rows of patients' records that were opened in an emergency (see `policies.glass`).

@@ -139,6 +139,9 @@ class Store:
         """Whether something of a type is hidden from this verb."""
         return False
 
+    async def require(self, new: Version, previous: Version | None, reads: Store | Unit) -> None:
+        """A write is one that may be made: always, but for stores that hold to an access policy."""
+
     async def get(self, resource_type: str, resource_id: str, verb: Verb = "r") -> Version | None:
         """The current version, which may be a deletion; None when the id was never used.
 

@@ -13,6 +13,7 @@ from pymongo.errors import BulkWriteError
 from fhir_server.model.access import Verb
 from fhir_server.model.errors import ConflictError, InvalidError
 from fhir_server.storage.document import (
+    BLOBS,
     DUPLICATE_KEY,
     FIELDS,
     HISTORY,
@@ -23,6 +24,7 @@ from fhir_server.storage.document import (
     past_version_of,
     version_of,
 )
+from fhir_server.storage.quarantine import Quarantine
 from fhir_server.storage.unit_rows import UnitRows
 
 #: What one command carries: the driver splits by 48 MB, and smaller portions keep memory flat.
@@ -51,7 +53,12 @@ class Unit:
     async def settle(self, blobs: Sequence[Blob]) -> None:
         """Versions of this transaction name the blobs: they stay when it commits."""
         if blobs:
+            await Quarantine(self._database[f"{BLOBS}.files"]).named([b.id for b in blobs], self._session)
             await self._database[UPLOADS].delete_many({"_id": {"$in": [b.id for b in blobs]}}, session=self._session)
+
+    async def retell(self, blobs: Sequence[Blob]) -> None:
+        """Documents of this transaction name contents that were examined before: see `Quarantine.retell`."""
+        await Quarantine(self._database[f"{BLOBS}.files"]).retell([b.id for b in blobs], self._session)
 
     def rows(self, collection: str) -> UnitRows:
         """A collection of the server's own, such as `Store.rows` gives, within this transaction."""
