@@ -1,0 +1,35 @@
+"""Dispensing, as the server joins it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fhir_server.interactions.operations import OWN
+from fhir_server.interactions.registration import Operation
+from resources.dispensing.changes import changes
+from resources.dispensing.claims import accept, reject, transfer
+from resources.dispensing.following import hold_dispenses, tell_of_orders
+from resources.dispensing.handing import close, dispense
+from resources.dispensing.rules import dispense_rule, task_rule
+from resources.dispensing.stock import stock
+from resources.dispensing.withdrawals import answer_withdrawal, withdraw
+from resources.part import Part
+
+_on_order = partial(Operation, types=("MedicationRequest",), instance=True, affects_state=True, elevated=True)
+
+PART = Part(
+    "dispensing",
+    operations=(
+        _on_order("accept", f"{OWN}:accept", accept),
+        _on_order("reject", f"{OWN}:reject", reject),
+        _on_order("transfer", f"{OWN}:transfer", transfer),
+        _on_order("dispense", f"{OWN}:dispense", dispense),
+        _on_order("close", f"{OWN}:close", close),
+        _on_order("withdraw", f"{OWN}:withdraw", withdraw),
+        _on_order("answer-withdrawal", f"{OWN}:answer-withdrawal", answer_withdrawal),
+        _on_order("stock", f"{OWN}:stock", stock),
+        Operation("changes", f"{OWN}:changes", changes, types=("MedicationRequest",), type=True, elevated=True),
+    ),
+    rules=(("Task", task_rule), ("MedicationDispense", dispense_rule)),
+    companions=(("MedicationRequest", tell_of_orders), ("MedicationDispense", hold_dispenses)),
+)
