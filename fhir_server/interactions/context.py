@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fhir_server.interactions.registration import Handler, Interaction, Operation
 from fhir_server.jobs.feed import Feed
@@ -31,6 +32,7 @@ class Limits:
     max_bundle_entries: int = 50_000
     conditional_delete: int = 1
     cascade: int = 1000
+    collect_days: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Context:
     guarded: Context | None = None
     break_glass: BreakGlass | None = None
     security: bytes = b""
+    data_dir: Path | None = None
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

@@ -15,7 +15,6 @@ from fhir_server.model.clock import now_us
 from fhir_server.model.dates import interval_of
 from fhir_server.model.errors import ConflictError, ForbiddenError, UnprocessableError
 from fhir_server.model.exchange import Answer, Request
-from resources.dispensing.codes import reference_in
 from resources.dispensing.desk import ORDER, Desk, at_desk, require_seen, sees, told
 from resources.dispensing.papers import both, tell, to_see_to
 from resources.dispensing.rows import Supply, keep
@@ -154,15 +153,8 @@ async def transfer(context: Context, request: Request) -> Answer:
             require_no_withdrawal(desk)
             if supply.state not in (CLAIMED, "partly-dispensed"):
                 raise ConflictError(f"Nothing of {desk.reference} is left to send on.", key="HS-RX-STATE")
-        elif caller.role == "pharmacy":
-            if supply.owner != caller.organization:
-                raise _not_yours(desk)
-        elif caller.role != "operator" and caller.fhir_user != reference_in(desk.order.get("subject")):
-            if not await is_prescriber(desk.unit, context.caller, desk.order):
-                raise ForbiddenError(
-                    "The patient, the prescriber or the pharmacy that has the prescription sends it to another one.",
-                    key="HS-RX-NOT-PRESCRIBER",
-                )
+        else:
+            await require_sender(desk, context)
         if target is not None and await desk.unit.get("Organization", target.partition("/")[2]) is None:
             raise UnprocessableError(f"There is no {target} on this server.", key="HS-RX-NO-PHARMACY")
         await desk.move(OPEN if target is None else ADDRESSED, owner=target, secret=None, reason=reason)
@@ -171,6 +163,24 @@ async def transfer(context: Context, request: Request) -> Answer:
 
     desk = await at_desk(context, order_id, "transfer", work)
     return told(await desk.task(), desk.made)
+
+
+async def require_sender(desk: Desk, context: Context) -> None:
+    """Who may send on what no pharmacy has claimed: the patient, the prescriber, the pharmacy that it is addressed to.
+
+    Raises:
+        ForbiddenError: 403; the caller is none of them.
+    """
+    identity = context.caller.identity
+    if identity.role in ("operator", "patient", "proxy"):  # what patients and proxies see are their own records
+        return
+    if identity.role == "pharmacy" and identity.organization == desk.supply.owner:
+        return
+    if not await is_prescriber(desk.unit, context.caller, desk.order):
+        raise ForbiddenError(
+            "The patient, the prescriber or the pharmacy that has the prescription sends it to another one.",
+            key="HS-RX-SENDER",
+        )
 
 
 # --- what must hold -------------------------------------------------------------------------------------------------
@@ -206,7 +216,7 @@ def require_no_withdrawal(desk: Desk) -> None:
     """
     if desk.supply.withdrawal is not None:
         raise ConflictError(
-            f"The prescriber wants {desk.reference} back (Task/{desk.supply.withdrawal}); answer by $answer-withdrawal first.",
+            f"The prescriber wants {desk.reference} back: answer Task/{desk.supply.withdrawal} by $answer-withdrawal.",
             key="HS-RX-WITHDRAWAL",
         )
 
@@ -225,7 +235,7 @@ def require_dispensable(desk: Desk) -> None:
             expression="MedicationRequest.status",
         )
     end = desk.order.get("dispenseRequest", {}).get("validityPeriod", {}).get("end")
-    if end is not None and interval_of(end)[1] < now_us():
+    if end is not None and interval_of(end).end_us < now_us():
         raise ConflictError(
             f"{desk.reference} was to be dispensed until {end}.",
             key="HS-RX-EXPIRED",
@@ -239,7 +249,3 @@ def ended(desk: Desk) -> ConflictError:
 
 def _taken(desk: Desk) -> ConflictError:
     return ConflictError(f"Another pharmacy has claimed {desk.reference}.", key="HS-RX-CLAIMED")
-
-
-def _not_yours(desk: Desk) -> ConflictError:
-    return ConflictError(f"{desk.reference} is not addressed to your pharmacy.", key="HS-RX-CLAIMED")

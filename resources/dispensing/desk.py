@@ -1,4 +1,4 @@
-"""Where the work on one prescription is done: one transaction, holding the prescription, with all that belongs to it."""
+"""Where the work on one prescription is done: one transaction, alone with it and all that belongs to it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class Desk:
 
     async def task(self) -> Json:
         """The Task that is the work now."""
-        return codec.decode((await self.repository.read("Task", self.supply.task)).body or b"")
+        task: Json = codec.decode((await self.repository.read("Task", self.supply.task)).body or b"")
+        return task
 
     async def move(self, state: str, *, reason: str | None = None, **known: Any) -> Version:
         """Bring the work into a state; `known` are fields of the row that change along.
@@ -119,7 +120,7 @@ class Desk:
 
 
 def named(context: Context) -> Context:
-    """The same server; what is written is the caller's doing, and no mark of their organization hides it from others."""
+    """The same server; what is written is the caller's doing, without the mark of their organization that hides it."""
     caller = replace(context.caller, policy=FULL_ACCESS)
     return replace(context, repository=context.repository.speaking_for(caller))
 

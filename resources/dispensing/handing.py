@@ -135,7 +135,7 @@ def counted(desk: Desk, quantity: Json | None) -> Json:
 def kind_of(supply: int, *, complete: bool) -> Json:
     """Whether it is the first supply or a repeat, and all of it or a part."""
     code = ("FF" if supply == 1 else "RF") + ("C" if complete else "P")
-    words = ("First fill" if supply == 1 else "Refill") + (", complete" if complete else ", part")
+    words = ("First Fill" if supply == 1 else "Refill") + (" - Complete" if complete else " - Part Fill")
     return concept(SUPPLY_TYPE, code, words)
 
 

@@ -24,8 +24,8 @@ def task_rule(write: Write) -> Json | None:
     if write.by not in OPERATIONS:
         if ours:
             raise UnprocessableError(
-                f"{write.reference} is the work on a signed prescription; it is changed by $accept, $reject, $dispense, "
-                "$close, $transfer, $withdraw and $answer-withdrawal of the MedicationRequest, not by itself.",
+                f"{write.reference} is the work on a signed prescription; it is changed by $accept, $reject, "
+                "$dispense, $close, $transfer, $withdraw and $answer-withdrawal of the MedicationRequest alone.",
                 key="HS-RX-TASK",
                 expression="Task",
             )
