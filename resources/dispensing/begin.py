@@ -18,19 +18,22 @@ from resources.dispensing.states import ADDRESSED, OPEN
 Json = dict[str, Any]
 
 
-async def begin(unit: Unit, repository: Repository, order: Json, signed: Version, token: str) -> Version:
+async def begin(
+    unit: Unit, repository: Repository, order: Json, signed: Version, token: str, provenance: str
+) -> Version:
     """Make the Task that asks for it, of the pharmacy that the prescription names or of any that shows the token.
 
     Args:
         order: the MedicationRequest as it was signed
         signed: that version
         token: digest of the pull token
+        provenance: the id of the Provenance that holds the signature
     """
     owner = pharmacy_in(order)
     state = OPEN if owner is None else ADDRESSED
     change = Change("POST", "Task", new_id(), work_on(order, signed.id, state, owner), fresh=True, by="sign")
     version = (await repository.commit_within(unit, [repository.check(change)]))[0].version
-    await keep(unit, Supply(signed.id, signed.version, state, version.id, token, owner))
+    await keep(unit, Supply(signed.id, signed.version, state, version.id, token, provenance, owner))
     if owner is not None:
         await feed.add(unit, [feed.Happened(owner, "Task", version.id, version.version)])
     return version

@@ -79,8 +79,10 @@ async def _rekeyed(desk: Desk, secret: str) -> None:
 async def _handed(desk: Desk, secret: str) -> Json:
     """What the pharmacy gets: the version that was signed, its signature, the work, and the secret."""
     signed = await desk.repository.vread(ORDER, desk.id, str(desk.supply.version))
+    proof = await desk.repository.read("Provenance", desk.supply.provenance)
     rows: list[Json] = [
         {"name": "prescription", "resource": codec.decode(signed.body or b"")},
+        {"name": "provenance", "resource": codec.decode(proof.body or b"")},
         {"name": "task", "resource": await desk.task()},
         {"name": "secret", "valueString": secret},
     ]

@@ -43,7 +43,7 @@ async def dispense(context: Context, request: Request) -> Answer:
 
     async def work(desk: Desk) -> Version | None:
         if desk.supply.state == WITHDRAWN and desk.supply.owner == pharmacy:
-            await _raise_alarm(desk, pharmacy)
+            await raise_alarm(desk, pharmacy)
             return None
         if desk.supply.owner != pharmacy:
             await require_seen(context, desk.id)
@@ -84,7 +84,7 @@ async def dispense(context: Context, request: Request) -> Answer:
     return told(codec.decode(version.body or b""), desk_made, 201)
 
 
-async def _raise_alarm(desk: Desk, pharmacy: str) -> None:
+async def raise_alarm(desk: Desk, pharmacy: str) -> None:
     """Once for each prescription: a DetectedIssue, and a Task for the prescriber."""
     if desk.supply.alarmed:
         return

@@ -10,6 +10,7 @@ from resources.dispensing.changes import changes
 from resources.dispensing.claims import accept, reject, transfer
 from resources.dispensing.following import hold_dispenses, tell_of_orders
 from resources.dispensing.handing import close, dispense
+from resources.dispensing.later import join
 from resources.dispensing.rules import dispense_rule, task_rule
 from resources.dispensing.stock import stock
 from resources.dispensing.withdrawals import answer_withdrawal, withdraw
@@ -28,8 +29,11 @@ PART = Part(
         _on_order("withdraw", f"{OWN}:prescription-withdraw", withdraw),
         _on_order("answer-withdrawal", f"{OWN}:prescription-answer-withdrawal", answer_withdrawal),
         _on_order("stock", f"{OWN}:prescription-stock", stock),
-        Operation("changes", f"{OWN}:prescription-changes", changes, types=("MedicationRequest",), type=True, elevated=True),
+        Operation(
+            "changes", f"{OWN}:prescription-changes", changes, types=("MedicationRequest",), type=True, elevated=True
+        ),
     ),
     rules=(("Task", task_rule), ("MedicationDispense", dispense_rule)),
+    join=join,
     companions=(("MedicationRequest", tell_of_orders), ("MedicationDispense", hold_dispenses)),
 )

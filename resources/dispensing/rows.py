@@ -25,12 +25,14 @@ class Supply:
         version: the version of it that was signed
         state: of the work: `dispensing.states`
         task: the id of the Task that is the work now
+        provenance: the id of the Provenance that holds the signature
         owner: the pharmacy that it is addressed to, or that has claimed it
         token: digest of the pull token
         secret: digest of the secret of the pharmacy that has claimed it
         given: how much was handed out, in the unit of the prescription
         fills: how often something was handed out
         withdrawal: the id of the Task that asks the pharmacy to stop, while it is not answered
+        withdrawn_us: since when it is taken back
         alarmed: whether somebody wanted to dispense it after it was taken back
     """
 
@@ -39,11 +41,13 @@ class Supply:
     state: str
     task: str
     token: str
+    provenance: str
     owner: str | None = None
     secret: str | None = None
     given: str = "0"
     fills: int = 0
     withdrawal: str | None = None
+    withdrawn_us: int | None = None
     alarmed: bool = False
 
     @property

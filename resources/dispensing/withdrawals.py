@@ -56,7 +56,7 @@ async def withdraw(context: Context, request: Request) -> Answer:
             await desk.tell_pharmacies(version)
             return desk, False
         if supply.state in FREE:
-            await desk.move(WITHDRAWN, reason=reason)
+            await desk.move(WITHDRAWN, reason=reason, withdrawn_us=now_us())
         elif supply.state != FAILED or desk.order.get("status") not in ("active", "on-hold"):
             raise ended(desk)
         await desk.become(wanted, reason)
@@ -101,7 +101,7 @@ async def answer_withdrawal(context: Context, request: Request) -> Answer:
         await desk.tell_pharmacies(version)
         if answer == "accept":
             wanted = next(row["valueCode"] for row in task["input"] if row["type"]["text"] == "status")
-            await desk.move(WITHDRAWN, secret=None, reason=reason)
+            await desk.move(WITHDRAWN, secret=None, reason=reason, withdrawn_us=now_us())
             await desk.become(wanted, task["reasonCode"]["text"])
             await desk.write(tell("withdrawn", desk.order, desk.id, both(desk.order), sender=pharmacy))
         else:

@@ -16,7 +16,14 @@ PART = Part(
     operations=(
         Operation("check", f"{OWN}:prescription-check", check, types=ORDERS, type=True, instance=True),
         Operation(
-            "sign", f"{OWN}:prescription-sign", sign, types=ORDERS, type=True, instance=True, affects_state=True, elevated=True
+            "sign",
+            f"{OWN}:prescription-sign",
+            sign,
+            types=ORDERS,
+            type=True,
+            instance=True,
+            affects_state=True,
+            elevated=True,
         ),
         Operation("verify", f"{OWN}:prescription-verify", verify, types=ORDERS, instance=True, elevated=True),
     ),

@@ -24,6 +24,7 @@ from fhir_server.storage.unit import Unit
 from resources.dispensing.begin import begin
 from resources.dispensing.codes import SIGNED, marked, ref, reference_in
 from resources.dispensing.desk import named, told, transacted
+from resources.dispensing.later import watch
 from resources.dispensing.tokens import digest_of, new_token
 from resources.dispensing.who import require_prescriber
 from resources.prescription import words
@@ -179,10 +180,13 @@ class Signing:
             beside.append(Change("POST", "Provenance", new_id(), provenance, fresh=True, by="sign"))
         beside += [Change("POST", "DetectedIssue", new_id(), issue, fresh=True, by="sign") for issue in self.issues]
         others = await write(beside)
+        proofs = [version.id for version in others if version.type == "Provenance"]
         tasks = [
-            await begin(unit, repository, order, version, digest_of(self.token))
-            for order, version in zip(self.orders, signed, strict=True)
+            await begin(unit, repository, order, version, digest_of(self.token), proof)
+            for order, version, proof in zip(self.orders, signed, proofs, strict=True)
         ]
+        for version in signed:
+            await watch(context, unit, version.id, self.moment_us)
         return [*signed, *tasks, *others]
 
     def shown(self, made: Sequence[Version]) -> list[Json]:

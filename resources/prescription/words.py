@@ -78,7 +78,9 @@ def dosage_text(row: Json) -> str:
     timing = row.get("timing", {})
     repeat = timing.get("repeat", {})
     if "period" in repeat:
-        parts.append(f"{repeat.get('frequency', 1)} times every {repeat['period']} {repeat.get('periodUnit', '')}".strip())
+        parts.append(
+            f"{repeat.get('frequency', 1)} times every {repeat['period']} {repeat.get('periodUnit', '')}".strip()
+        )
     codes = [coding.get("display") or coding.get("code") for coding in timing.get("code", {}).get("coding", ())]
     parts += [str(timing["code"]["text"])] if "text" in timing.get("code", {}) else [str(c) for c in codes[:1] if c]
     return ", ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +28,8 @@ EVERYTHING = (Scope("user", "*", "cruds"),)
 class RoleGate:
     """A gate that knows its callers by name, and gives each what the table of roles gives: `Bearer <name>`."""
 
-    def __init__(self) -> None:
-        self.known: dict[str, Identity] = {}
+    def __init__(self, known: dict[str, Identity]) -> None:
+        self.known = known
         self.policies: Policies | None = None
 
     async def caller_of(self, authorization: str | None) -> Caller:
@@ -40,13 +40,13 @@ class RoleGate:
         if identity.role == "operator":
             return Caller(identity, AccessPolicy())
         assert self.policies is not None
-        for one in (identity.subject, ""):  # what others wrote a moment ago counts at once
-            self.policies.noticed(("Consent", "Patient", "Task"), one)
+        self.policies.noticed("Task", identity.subject)  # what others wrote a moment ago counts at once
         return Caller(identity, await self.policies.of(identity))
 
     def noticed(self, types: Iterable[str], subject: str) -> None:
         assert self.policies is not None
-        self.policies.noticed(types, subject)
+        for name in types:
+            self.policies.noticed(name, subject)
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Clinic:
     """
 
     servers: list[InProcessServer]
-    gate: RoleGate
+    known: dict[str, Identity]
     names: dict[str, str] = field(default_factory=dict)
 
     def call(self, who: str, method: str, address: str, body: Json | None = None, server: int = 0) -> httpx.Response:
@@ -128,7 +128,9 @@ class Clinic:
         assert answer.status_code == 200, answer.text
         return address, str(values(answer.json())["secret"])
 
-    def do(self, who: str, address: str, operation: str, expect: int | tuple[int, ...] = 200, **parameters: Any) -> Json:
+    def do(
+        self, who: str, address: str, operation: str, expect: int | tuple[int, ...] = 200, **parameters: Any
+    ) -> Json:
         """Call an operation of a prescription."""
         answer = self.call(who, "POST", f"{address}/${operation}", given(**parameters))
         wanted = (expect,) if isinstance(expect, int) else expect
@@ -214,28 +216,33 @@ def key_of(answer: Any) -> str:
     return str(body["issue"][0]["details"]["coding"][0]["code"])
 
 
-def made(make_server: Callable[..., InProcessServer], servers: int = 1) -> Clinic:
-    gate = RoleGate()
-    first = make_server({"gate": gate}, auth="on")
-    others = [
-        make_server({"gate": gate}, auth="on", mongodb_database=first.settings.mongodb_database)
-        for _ in range(servers - 1)
-    ]
-    context, known = first.context, definitions_of(first.settings)
-    gate.policies = Policies(
+def policies_of(server: InProcessServer) -> Policies:
+    context = server.context
+    return Policies(
         context.repository.store,
         context.searcher,
-        known,
+        definitions_of(server.settings),
         terminology(),
         load_roles(registry()),
         BreakGlass(context.repository.store, None, None, most_minutes=60),  # type: ignore[arg-type]
         base_url=BASE_URL,
         base_permits=True,
     )
-    clinic = Clinic([first, *others], gate)
-    gate.known["operator"] = Identity("operator", "test", "operator")
-    gate.known["system"] = Identity("system", "test", "system", scopes=(Scope("system", "*", "cruds"),))
-    first.run(gate.policies.open())
+
+
+def made(make_server: Callable[..., InProcessServer], servers: int = 1, **parts: Any) -> Clinic:
+    known: dict[str, Identity] = {
+        "operator": Identity("operator", "test", "operator"),
+        "system": Identity("system", "test", "system", scopes=(Scope("system", "*", "cruds"),)),
+    }
+    gates = [RoleGate(known) for _ in range(servers)]
+    first = make_server({"gate": gates[0], **parts}, auth="on")
+    database = first.settings.mongodb_database
+    others = [make_server({"gate": gate, **parts}, auth="on", mongodb_database=database) for gate in gates[1:]]
+    for gate, server in zip(gates, (first, *others), strict=True):
+        gate.policies = policies_of(server)
+        server.run(gate.policies.open())
+    clinic = Clinic([first, *others], known)
     names = clinic.names
     names["doctor"] = clinic.put("Practitioner", id="doctor", name=[{"family": "Żółć", "given": ["Ida"]}])
     names["other-doctor"] = clinic.put("Practitioner", id="other-doctor")
@@ -249,10 +256,10 @@ def made(make_server: Callable[..., InProcessServer], servers: int = 1) -> Clini
     for name in ("pharmacy", "other-pharmacy"):
         names[name] = clinic.put("Organization", id=name, name=name)
         user = clinic.put("Practitioner", id=f"{name}-staff")
-        gate.known[name] = Identity(name, "test", "pharmacy", EVERYTHING, fhir_user=user, organization=names[name])
+        known[name] = Identity(name, "test", "pharmacy", EVERYTHING, fhir_user=user, organization=names[name])
     for name in ("doctor", "other-doctor"):
-        gate.known[name] = Identity(name, "test", "practitioner", EVERYTHING, fhir_user=names[name])
-    gate.known["patient"] = Identity(
+        known[name] = Identity(name, "test", "practitioner", EVERYTHING, fhir_user=names[name])
+    known["patient"] = Identity(
         "patient", "test", "patient", EVERYTHING, fhir_user=names["patient"], patient=names["patient"]
     )
     return clinic
@@ -264,6 +271,6 @@ def clinic(make_server: Callable[..., InProcessServer]) -> Clinic:
 
 
 @pytest.fixture(scope="session")
-def two_servers(make_server: Callable[..., InProcessServer]) -> Iterator[Clinic]:
+def two_servers(make_server: Callable[..., InProcessServer]) -> Clinic:
     """Two processes' worth of state over one database."""
-    yield made(make_server, servers=2)
+    return made(make_server, servers=2)

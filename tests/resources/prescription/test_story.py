@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.resources.prescription.conftest import Clinic, all_of, given, key_of, values
+from tests.resources.prescription.conftest import Clinic, given, key_of, values
 
 
 def test_a_prescription_goes_from_the_draft_to_the_pharmacy_and_to_its_end(clinic: Clinic) -> None:
