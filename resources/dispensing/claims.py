@@ -123,7 +123,7 @@ async def reject(context: Context, request: Request) -> Answer:
         return desk
 
     desk = await at_desk(context, request.path[1], "reject", work)
-    return told(await desk.task(), desk.made)
+    return told(codec.decode(desk.made[0].body or b""), desk.made)
 
 
 async def transfer(context: Context, request: Request) -> Answer:
@@ -164,7 +164,7 @@ async def transfer(context: Context, request: Request) -> Answer:
         return desk
 
     desk = await at_desk(context, order_id, "transfer", work)
-    return told(await desk.task(), desk.made)
+    return told(codec.decode(desk.made[0].body or b""), desk.made)
 
 
 async def require_sender(desk: Desk, context: Context) -> None:
