@@ -245,7 +245,9 @@ def test_a_pharmacy_says_whether_it_has_the_medicine_before_it_is_claimed(clinic
     assert told["reasonCode"][0]["coding"][0]["code"] == "partly"
     assert told["payload"] == [{"contentString": "The pharmacy has a part of it; 8 capsule; 2026-12-01"}]
     assert told["sender"] == {"reference": clinic.names["pharmacy"]}
-    assert told["id"] in [one["id"] for one in clinic.found(f"Communication?recipient={clinic.names['patient']}", "patient")]
+    assert told["id"] in [
+        one["id"] for one in clinic.found(f"Communication?recipient={clinic.names['patient']}", "patient")
+    ]
     clinic.do("pharmacy", address, "accept", token=token)
     answer = refused(clinic, "other-pharmacy", address, "stock", answer="available", token=token)
     assert answer == (409, "HS-RX-CLAIMED")
