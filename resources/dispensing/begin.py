@@ -35,5 +35,5 @@ async def begin(
     version = (await repository.commit_within(unit, [repository.check(change)]))[0].version
     await keep(unit, Supply(signed.id, signed.version, state, version.id, token, provenance, owner))
     if owner is not None:
-        await feed.add(unit, [feed.Happened(owner, "Task", version.id, version.version)])
+        await feed.add(unit, [(owner, version)])
     return version

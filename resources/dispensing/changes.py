@@ -16,7 +16,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of
-from fhir_server.model.errors import FhirError, GoneError, InvalidError
+from fhir_server.model.errors import FhirError, GoneError, InvalidError, NotFoundError
 from fhir_server.model.exchange import Answer, Request
 from resources.dispensing import feed
 from resources.dispensing.who import pharmacy_of
@@ -62,24 +62,31 @@ async def changes(context: Context, request: Request) -> Answer:
 
 async def _entry(context: Context, row: feed.Row, base_url: str) -> Json:
     """One version, or only that there was one where the pharmacy does not see it (any longer)."""
-    one = row.happened
-    address = f"{one.type}/{one.id}"
+    address = f"{row.type}/{row.id}"
     entry: Json = {
         "fullUrl": f"{base_url}/{address}",
         "request": {"method": "PUT", "url": address},
-        "response": {"status": "404", "etag": f'W/"{one.version}"'},
+        "response": {"status": "404", "etag": f'W/"{row.version}"'},
     }
     try:
-        version = await context.seen.repository.vread(one.type, one.id, str(one.version))
-    except GoneError:
-        entry["request"]["method"], entry["response"]["status"] = "DELETE", "410"
-        return entry
+        version = await context.seen.repository.vread(row.type, row.id, str(row.version))
     except FhirError as error:
         if error.status >= 500:
             raise
+        if await _is_deletion(context, row):
+            entry["request"]["method"], entry["response"]["status"] = "DELETE", "410"
         return entry
     entry["response"] |= {"status": "200", "lastModified": instant_of(version.moment_us)}
     return {"fullUrl": entry["fullUrl"], "resource": codec.decode(version.body or b""), **entry}
+
+
+async def _is_deletion(context: Context, row: feed.Row) -> bool:
+    """Whether a version says that the resource is gone: limited readers do not see that by themselves."""
+    try:
+        await context.repository.vread(row.type, row.id, str(row.version))
+    except (GoneError, NotFoundError):  # the latter where it was removed for good
+        return True
+    return False
 
 
 def cursor_of(pharmacy: str, number: int) -> str:

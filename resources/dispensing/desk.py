@@ -107,7 +107,7 @@ class Desk:
     async def tell_pharmacies(self, version: Version, *others: str | None) -> None:
         """Tell the pharmacy that has it, and others, of a version."""
         pharmacies = sorted({one for one in (self.supply.owner, *others) if one is not None})
-        await feed.add(self.unit, [feed.Happened(one, version.type, version.id, version.version) for one in pharmacies])
+        await feed.add(self.unit, [(one, version) for one in pharmacies])
 
     async def become(self, status: str, reason: str | None = None) -> None:
         """Give the prescription another status."""

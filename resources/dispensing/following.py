@@ -31,11 +31,7 @@ async def tell_of_orders(unit: Unit, repository: Repository, writes: Sequence[Wr
     versions = await unit.get_many("MedicationRequest", list(concerned))
     await feed.add(
         unit,
-        [
-            feed.Happened(pharmacy, "MedicationRequest", order, versions[order].version)
-            for order, pharmacies in concerned.items()
-            for pharmacy in sorted(pharmacies)
-        ],
+        [(pharmacy, versions[order]) for order, pharmacies in concerned.items() for pharmacy in sorted(pharmacies)],
     )
 
 

@@ -123,7 +123,7 @@ def test_prescriptions_of_elsewhere_are_told_and_deletions_too(clinic: Clinic) -
 
 def test_a_cursor_is_the_pharmacys_own(clinic: Clinic) -> None:
     other = cursor_of(clinic.names["other-pharmacy"], 1)
-    for wrong in (other, "x", "%F0%9F", other[:-3], cursor_of(clinic.names["pharmacy"], -1)):
+    for wrong in (other, "x", "%E2%82%AC", other[:-3], cursor_of(clinic.names["pharmacy"], -1)):
         answer = clinic.call("pharmacy", "GET", f"MedicationRequest/$changes?_since={wrong}")
         assert (answer.status_code, key_of(answer)) == (400, "HS-RX-CURSOR")
     for who in ("doctor", "patient", "system"):

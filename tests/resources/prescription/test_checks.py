@@ -17,6 +17,9 @@ from tests.resources.prescription.conftest import Clinic, all_of, given, key_of,
 Json = dict[str, Any]
 
 
+ACTIVE = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "code": "active"}]}
+
+
 def coded(system: str, code: str, display: str | None = None) -> Json:
     return {"coding": [{"system": system, "code": code} | ({"display": display} if display else {})]}
 
@@ -108,7 +111,7 @@ def test_an_allergy_of_the_record_interrupts(clinic: Clinic, content: Json) -> N
 def with_one(clinic: Clinic, content: Json, codes: list[str]) -> None:
     """What `$check` finds where a patient has one AllergyIntolerance."""
     patient = clinic.put("Patient", generalPractitioner=[{"reference": clinic.names["doctor"]}])
-    clinic.put("AllergyIntolerance", patient={"reference": patient}, **content)
+    clinic.put("AllergyIntolerance", **{"clinicalStatus": ACTIVE, "patient": {"reference": patient}, **content})
     checked = clinic.do("doctor", clinic.drafted(subject={"reference": patient}), "check")
     assert [issue["code"]["coding"][0]["code"] for issue in all_of(checked, "issue")] == codes
     assert values(checked)["interrupts"] is bool(codes)
@@ -282,7 +285,8 @@ def test_what_the_doctors_access_hides_is_said_not_to_be_looked_at(clinic: Clini
 
 def test_what_is_severe_stops_the_signature_until_there_is_a_reason_which_is_kept(clinic: Clinic) -> None:
     patient = clinic.put("Patient", generalPractitioner=[{"reference": clinic.names["doctor"]}])
-    other = clinic.put("AllergyIntolerance", patient={"reference": patient}, code=text("Penicillin"))
+    subject = {"reference": patient}
+    other = clinic.put("AllergyIntolerance", clinicalStatus=ACTIVE, patient=subject, code=text("Penicillin"))
     clinic.put(
         "MedicationRequest",
         **{**clinic.order("Amoxicillin 250 MG", subject={"reference": patient}), "status": "active"},
