@@ -57,6 +57,7 @@ from fhir_server.storage.store import Store
 from fhir_server.validation import Validator
 from fhir_server.validation.profile import ProfileValidator
 from fhir_server.version import VERSION
+from integrations.prescription_keys import prescription_keys
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from resources.parts import OPERATIONS, PARTS, RULES
@@ -340,6 +341,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         others.router.routes.extend(entry.routes())
     described = Described(known, TABLE, OPERATIONS, settings.base_url, needs_token=gate is not None)
     others.include_router(description_pages(described, settings.base_url))
+    others.include_router(prescription_keys(context))
     front: ASGIApp = Front(fhir, PageDoor(others, Rate(settings.auth_requests_per_minute)))
     if settings.cors_origins:
         # Without access control, any page that is open in a browser on this machine could read every record: then only
