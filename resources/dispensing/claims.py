@@ -15,7 +15,7 @@ from fhir_server.model.clock import now_us
 from fhir_server.model.dates import interval_of
 from fhir_server.model.errors import ConflictError, ForbiddenError, UnprocessableError
 from fhir_server.model.exchange import Answer, Request
-from resources.dispensing.desk import ORDER, Desk, at_desk, require_seen, sees, told
+from resources.dispensing.desk import ORDER, Desk, at_desk, require_concerned, told
 from resources.dispensing.papers import both, tell, to_see_to
 from resources.dispensing.rows import Supply, keep
 from resources.dispensing.states import ADDRESSED, CLAIMED, FREE, HELD, OPEN, REFUSED
@@ -36,15 +36,12 @@ async def accept(context: Context, request: Request) -> Answer:
     inputs = Inputs.of(request)
     inputs.only("token", "pharmacy")
     pharmacy, token, order_id = pharmacy_of(context, inputs), inputs.text("token"), request.path[1]
-    if token is None:
-        await require_seen(context, order_id)
-    visible = await sees(context, order_id)
 
     async def work(desk: Desk) -> tuple[Json, Desk]:
         supply = desk.supply
         shown = is_it(token, supply.token)
-        if not shown and not visible:
-            await require_seen(context, order_id)
+        if not shown:
+            await require_concerned(context, desk, pharmacy)
         if supply.state in HELD and supply.owner != pharmacy:
             raise _taken(desk)
         if supply.state not in HELD | FREE:
@@ -99,9 +96,9 @@ async def reject(context: Context, request: Request) -> Answer:
     inputs = Inputs.of(request)
     inputs.only("secret", "reason", "pharmacy")
     pharmacy, secret, reason = pharmacy_of(context, inputs), inputs.text("secret"), reason_in(inputs)
-    await require_seen(context, request.path[1])
 
     async def work(desk: Desk) -> Desk:
+        await require_concerned(context, desk, pharmacy)
         supply = desk.supply
         if supply.state == ADDRESSED and supply.owner == pharmacy:
             await desk.move(REFUSED, reason=reason)
@@ -140,10 +137,10 @@ async def transfer(context: Context, request: Request) -> Answer:
     given, secret, order_id = inputs.one("to"), inputs.text("secret"), request.path[1]
     target = None if given is None else organization_in(given, "to")
     reason = None if inputs.one("reason") is None else reason_in(inputs)
-    await require_seen(context, order_id)
     caller = context.caller.identity
 
     async def work(desk: Desk) -> Desk:
+        await require_concerned(context, desk, caller.organization or "" if caller.role == "pharmacy" else "")
         supply = desk.supply
         if supply.state not in HELD | FREE:
             raise ended(desk)

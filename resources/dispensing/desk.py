@@ -10,7 +10,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.model.access import FULL_ACCESS
 from fhir_server.model.clock import instant_of, new_id, now_us
-from fhir_server.model.errors import FhirError, NotFoundError
+from fhir_server.model.errors import NotFoundError
 from fhir_server.model.exchange import Answer, Touched
 from fhir_server.repository.changes import Change, FailedChangeError, gone, not_found
 from fhir_server.repository.repository import Repository
@@ -139,9 +139,12 @@ async def at_desk(context: Context, order_id: str, by: str, work: Callable[[Desk
         version = await unit.get(ORDER, order_id)
         if version is None:
             raise not_found(ORDER, order_id)
+        supply = await supply_of(unit, order_id)
+        if version.body is None or supply is None:
+            await require_seen(context, order_id)
         if version.body is None:
             raise gone(version)
-        order, supply = codec.decode(version.body), await supply_of(unit, order_id)
+        order = codec.decode(version.body)
         if supply is None or not is_marked(order, SIGNED):
             raise not_signed(f"{ORDER}/{order_id}")
         return await work(Desk(unit, inner.repository, by, order_id, order, supply))
@@ -172,13 +175,14 @@ async def require_seen(context: Context, order_id: str) -> None:
         raise not_found(ORDER, order_id) from None
 
 
-async def sees(context: Context, order_id: str) -> bool:
-    """Whether the caller sees a MedicationRequest by themselves."""
-    try:
-        await context.seen.repository.read(ORDER, order_id)
-    except FhirError:
-        return False
-    return True
+async def require_concerned(context: Context, desk: Desk, pharmacy: str) -> None:
+    """A pharmacy has the prescription, or sees it.
+
+    Raises:
+        NotFoundError: 404; neither.
+    """
+    if desk.supply.owner != pharmacy:
+        await require_seen(context, desk.id)
 
 
 def told(body: Json, versions: list[Version], status: int = 200) -> Answer:

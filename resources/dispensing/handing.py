@@ -14,7 +14,7 @@ from fhir_server.repository.changes import Change
 from fhir_server.storage.document import Version
 from resources.dispensing.claims import require_dispensable, require_holder, require_no_withdrawal
 from resources.dispensing.codes import concept, ref
-from resources.dispensing.desk import ORDER, Desk, at_desk, require_seen, told
+from resources.dispensing.desk import ORDER, Desk, at_desk, require_concerned, told
 from resources.dispensing.papers import alarm, both, tell, to_see_to, work_on
 from resources.dispensing.rows import keep
 from resources.dispensing.states import ADDRESSED, CLAIMED, CLOSED, DISPENSED, FAILED, PARTLY, WITHDRAWN
@@ -45,8 +45,7 @@ async def dispense(context: Context, request: Request) -> Answer:
         if desk.supply.state == WITHDRAWN and desk.supply.owner == pharmacy:
             await raise_alarm(desk, pharmacy)
             return None
-        if desk.supply.owner != pharmacy:
-            await require_seen(context, desk.id)
+        await require_concerned(context, desk, pharmacy)
         require_holder(desk, pharmacy, secret)
         require_no_withdrawal(desk)
         require_dispensable(desk)
@@ -187,9 +186,9 @@ async def close(context: Context, request: Request) -> Answer:
     pharmacy, secret, order_id = pharmacy_of(context, inputs), inputs.text("secret"), request.path[1]
     final, failed = inputs.flag("final"), inputs.flag("failed")
     reason = reason_in(inputs) if failed or inputs.one("reason") is not None else None
-    await require_seen(context, order_id)
 
     async def work(desk: Desk) -> Desk:
+        await require_concerned(context, desk, pharmacy)
         require_holder(desk, pharmacy, secret)
         require_no_withdrawal(desk)
         supply = desk.supply

@@ -9,7 +9,7 @@ from fhir_server.model.errors import ConflictError
 from fhir_server.model.exchange import Answer, Request
 from resources.dispensing.claims import ended
 from resources.dispensing.codes import concept
-from resources.dispensing.desk import Desk, at_desk, require_seen, sees, told
+from resources.dispensing.desk import Desk, at_desk, require_concerned, told
 from resources.dispensing.papers import both, tell
 from resources.dispensing.states import FREE, HELD
 from resources.dispensing.tokens import is_it
@@ -37,13 +37,10 @@ async def stock(context: Context, request: Request) -> Answer:
     pharmacy, token, order_id = pharmacy_of(context, inputs), inputs.text("token"), request.path[1]
     answer = str(inputs.required("answer", chosen(inputs, "answer", tuple(ANSWERS))))
     when, quantity = inputs.text("when"), inputs.resource("quantity")
-    if token is None:
-        await require_seen(context, order_id)
-    visible = await sees(context, order_id)
 
     async def work(desk: Desk) -> Desk:
-        if not (visible or is_it(token, desk.supply.token)):
-            await require_seen(context, order_id)
+        if not is_it(token, desk.supply.token):
+            await require_concerned(context, desk, pharmacy)
         if desk.supply.state in HELD:
             raise ConflictError(f"A pharmacy has claimed {desk.reference} already.", key="HS-RX-CLAIMED")
         if desk.supply.state not in FREE:

@@ -17,7 +17,7 @@ from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import ConflictError, InvalidError
 from fhir_server.model.exchange import Answer, Request
 from resources.dispensing.claims import ended, require_holder
-from resources.dispensing.desk import Desk, at_desk, require_seen, told
+from resources.dispensing.desk import Desk, at_desk, require_concerned, require_seen, told
 from resources.dispensing.papers import both, tell, to_see_to, withdrawal_of
 from resources.dispensing.states import DISPENSED, FAILED, FREE, HELD, WITHDRAWN
 from resources.dispensing.who import pharmacy_of, require_prescriber
@@ -82,9 +82,9 @@ async def answer_withdrawal(context: Context, request: Request) -> Answer:
     pharmacy, secret, order_id = pharmacy_of(context, inputs), inputs.text("secret"), request.path[1]
     answer = inputs.required("answer", chosen(inputs, "answer", ("accept", "reject")))
     reason = reason_in(inputs) if answer == "reject" or inputs.one("reason") is not None else None
-    await require_seen(context, order_id)
 
     async def work(desk: Desk) -> Desk:
+        await require_concerned(context, desk, pharmacy)
         require_holder(desk, pharmacy, secret)
         asked = desk.supply.withdrawal
         if asked is None:

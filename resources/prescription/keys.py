@@ -11,6 +11,7 @@ Spec: RFC 7517, RFC 7518 (ES256)
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import secrets
 from dataclasses import dataclass
@@ -25,8 +26,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc.jwk import ECKey
 
 from fhir_server.interactions.context import Context
+from fhir_server.model.errors import UnavailableError
 from fhir_server.storage.rows import Rows
 from fhir_server.storage.setup import SetupError
+
+_log = logging.getLogger("healthsphere.prescription")
 
 #: Public keys by their names (`kid`).
 KEYS = "_prescription_keys"
@@ -72,8 +76,18 @@ class SigningKey:
 
 
 async def signing_key(context: Context) -> SigningKey:
-    """The key of this server, published."""
-    key = key_in(context.data_dir)
+    """The key of this server, published.
+
+    Raises:
+        UnavailableError: 503; it cannot be used.
+    """
+    try:
+        key = key_in(context.data_dir)
+    except SetupError as error:
+        _log.error("%s", error)
+        raise UnavailableError(
+            "The key that signs prescriptions cannot be used; the log of the server says why.", key="HS-RX-KEY"
+        ) from error
     await rows_of(context).make(key.kid, {"jwk": key.public()})
     return key
 

@@ -353,3 +353,44 @@ def test_an_operator_names_the_pharmacy_and_others_have_none(clinic: Clinic) -> 
     staff = clinic.known["pharmacy"]
     clinic.known["lost"] = staff.__class__("lost", "test", "pharmacy", staff.scopes, fhir_user=staff.fhir_user)
     assert refused(clinic, "lost", address, "accept", token=token) == (403, "HS-RX-NO-PHARMACY")
+
+
+def test_what_is_hidden_is_not_there_whatever_it_is(clinic: Clinic) -> None:
+    """An id that was never used, a draft, what was signed elsewhere, and what was deleted look the same."""
+    unsigned = clinic.put("MedicationRequest", **{**clinic.order(), "status": "active"})
+    deleted = clinic.put("MedicationRequest", **{**clinic.order(), "status": "active"})
+    clinic.call("operator", "DELETE", deleted)
+    for address in ("MedicationRequest/none", clinic.drafted(), unsigned, deleted, clinic.signed()[0]):
+        for operation, more in {
+            "accept": {"token": "wrong"},
+            "stock": {"answer": "none", "token": "wrong"},
+            "dispense": {"secret": "wrong"},
+            "close": {"secret": "wrong"},
+            "reject": {"reason": "x"},
+            "transfer": {},
+            "answer-withdrawal": {"answer": "accept", "secret": "wrong"},
+            "verify": {},
+        }.items():
+            answer = refused(clinic, "pharmacy", address, operation, **more)
+            assert answer == (404, "HS-READ-NOT-FOUND"), (address, operation)
+
+
+def test_a_pharmacy_that_has_claimed_it_can_end_what_a_consent_hides_from_it(clinic: Clinic) -> None:
+    patient = clinic.put("Patient", generalPractitioner=[{"reference": clinic.names["doctor"]}])
+    subject = {"reference": patient}
+    address, token = clinic.signed(subject=subject)
+    secret = values(clinic.do("pharmacy", address, "accept", token=token))["secret"]
+    clinic.put(
+        "Consent",
+        status="active",
+        scope={"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        category=[{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        patient=subject,
+        dateTime="2026-11-01",
+        policyRule={"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTOUT"}]},
+        provision={"type": "deny"},
+    )
+    assert clinic.call("pharmacy", "GET", address).status_code == 404
+    clinic.do("pharmacy", address, "dispense", 201, secret=secret)
+    clinic.do("pharmacy", address, "close", secret=secret)
+    assert clinic.get(address)["status"] == "completed"

@@ -253,6 +253,23 @@ def test_the_key_is_the_servers_alone(clinic: Clinic) -> None:
     assert values(clinic.do("doctor", clinic.signed()[0], "verify"))["valid"] is True
 
 
+def test_a_key_that_cannot_be_read_is_said_and_signs_nothing(clinic: Clinic) -> None:
+    file = clinic.servers[0].settings.data_dir / "prescription-key.pem"
+    clinic.signed()
+    there = file.read_bytes()
+    address = clinic.drafted()
+    try:
+        file.write_bytes(b"no key")
+        key_in.cache_clear()
+        answer = clinic.call("doctor", "POST", f"{address}/$sign")
+        assert (answer.status_code, key_of(answer)) == (503, "HS-RX-KEY")
+        assert str(file) not in answer.text
+    finally:
+        file.write_bytes(there)
+        key_in.cache_clear()
+    clinic.do("doctor", address, "sign")
+
+
 #: JSON as FHIR has it: no nulls, no empty objects; numbers that are written in several ways.
 JSONS = strategies.recursive(
     strategies.booleans() | strategies.text() | strategies.decimals(allow_nan=False, allow_infinity=False, places=3),
