@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fhir_server.interactions.operations import OWN
 from fhir_server.interactions.registration import Operation
+from resources.dispensing.scopes import scoped
 from resources.part import Part
 from resources.prescription.rules import hold_to_prescriber, prescription_rule
 from resources.prescription.sign import check, sign
@@ -25,7 +26,14 @@ PART = Part(
             affects_state=True,
             elevated=True,
         ),
-        Operation("verify", f"{OWN}:prescription-verify", verify, types=ORDERS, instance=True, elevated=True),
+        Operation(
+            "verify",
+            f"{OWN}:prescription-verify",
+            scoped(verify, ("MedicationRequest", "r")),
+            types=ORDERS,
+            instance=True,
+            elevated=True,
+        ),
     ),
     rules=(("MedicationRequest", prescription_rule),),
     companions=(("MedicationRequest", hold_to_prescriber),),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from fhir_server.model.access import Scope
 from tests.resources.prescription.conftest import Clinic, given, key_of, values
 
 Json = dict[str, Any]
@@ -394,3 +396,30 @@ def test_a_pharmacy_that_has_claimed_it_can_end_what_a_consent_hides_from_it(cli
     clinic.do("pharmacy", address, "dispense", 201, secret=secret)
     clinic.do("pharmacy", address, "close", secret=secret)
     assert clinic.get(address)["status"] == "completed"
+
+
+def test_an_app_whose_token_only_reads_does_nothing(clinic: Clinic) -> None:
+    address, secret = clinic.claimed(dispenseRequest=clinic.addressed())
+    draft = clinic.drafted()
+    for who in ("doctor", "patient", "pharmacy"):
+        identity = clinic.known[who]
+        clinic.known[f"reading-{who}"] = replace(identity, scopes=(Scope("user", "*", "rs"),))
+        clinic.known[f"blind-{who}"] = replace(identity, scopes=(Scope("user", "Task", "cruds"),))
+    calls: dict[str, list[tuple[str, str, Json]]] = {
+        "doctor": [(draft, "sign", {}), (address, "withdraw", {"reason": "x"}), (address, "transfer", {})],
+        "patient": [(address, "transfer", {})],
+        "pharmacy": [
+            (address, operation, {"secret": secret})
+            for operation in ("accept", "dispense", "close", "reject", "transfer", "answer-withdrawal", "stock")
+        ],
+    }
+    for who, rows in calls.items():
+        for place, operation, more in rows:
+            answer = refused(clinic, f"reading-{who}", place, operation, **more)
+            assert answer == (403, "HS-RX-SCOPE"), (who, operation)
+        assert refused(clinic, f"blind-{who}", address, "verify") == (403, "HS-RX-SCOPE")
+        clinic.do(f"reading-{who}", address, "verify")
+    answer = clinic.call("blind-pharmacy", "GET", "MedicationRequest/$changes")
+    assert (answer.status_code, key_of(answer)) == (403, "HS-RX-SCOPE")
+    assert clinic.call("reading-pharmacy", "GET", "MedicationRequest/$changes").status_code == 200
+    assert clinic.state(address) == "claimed"
