@@ -57,6 +57,7 @@ from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
 from integrations.clamd import clamd_of
+from integrations.prescription_keys import prescription_keys
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
@@ -274,7 +275,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             settings.cascade_limit,
             settings.document_types,
             settings.retention_file,
+            settings.prescription_collect_days,
         ),
+        data_dir=settings.data_dir,
         table=TABLE,
         operations=OPERATIONS,
         dispatch=dispatch,
@@ -356,6 +359,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         others.router.routes.extend(entry.routes())
     described = Described(known, TABLE, OPERATIONS, settings.base_url, needs_token=gate is not None)
     others.include_router(description_pages(described, settings.base_url))
+    others.include_router(prescription_keys(context))
     front: ASGIApp = Front(fhir, PageDoor(others, Rate(settings.auth_requests_per_minute)))
     if settings.cors_origins:
         # Without access control, any page that is open in a browser on this machine could read every record: then only

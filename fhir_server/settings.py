@@ -182,6 +182,9 @@ class Settings(ValidationSettings):
     cascade_limit: int = Field(
         1000, ge=1, le=100_000, description="Most resources that a delete with `_cascade=delete` may delete."
     )
+    prescription_collect_days: int = Field(
+        14, ge=1, le=365, description="Days after which patient and prescriber are told that nothing was collected."
+    )
     job_lease_s: int = Field(
         30,
         ge=1,

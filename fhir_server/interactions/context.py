@@ -35,6 +35,7 @@ class Limits:
     cascade: int = 1000
     document_types: tuple[str, ...] = ("*/*",)
     retention_file: Path = Path()
+    collect_days: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Context:
     creating: Mapping[str, Creating] = field(default_factory=dict)
     signer: PdfSigner | None = None
     witness: Witness | None = None
+    data_dir: Path | None = None
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

@@ -68,6 +68,17 @@ REFUSING = {
     "approve-erasure": {"HS-ERASURE-NONE"},
     "refuse-erasure": {"HS-OP-PARAMETER"},
     "legal-hold": {"HS-OP-PARAMETER"},
+    "check": {"HS-OP-PARAMETER"},
+    "sign": {"HS-OP-PARAMETER", "HS-RX-INCOMPLETE", "HS-RX-NO-DRAFT"},
+    "accept": {"HS-OP-PARAMETER"},
+    "reject": {"HS-OP-PARAMETER"},
+    "transfer": {"HS-RX-NOT-SIGNED"},
+    "dispense": {"HS-OP-PARAMETER"},
+    "close": {"HS-OP-PARAMETER"},
+    "withdraw": {"HS-OP-PARAMETER"},
+    "answer-withdrawal": {"HS-OP-PARAMETER"},
+    "stock": {"HS-OP-PARAMETER"},
+    "changes": {"HS-OP-PARAMETER"},
 }
 
 

@@ -40,7 +40,7 @@ def local_name(parameter: SearchParameter) -> str:
 
 def test_all_search_parameters_have_an_expression_but_those_listed() -> None:
     parameters = registry().search_parameters.values()
-    assert len(parameters) == 1400 + 1  # those of R4, and our own `validity`
+    assert len(parameters) == 1400 + 2  # those of R4, and our own `validity` and `group-identifier`
     assert {local_name(p) for p in parameters if p.expression is None} == WITHOUT_EXPRESSION
 
 

@@ -1,0 +1,31 @@
+"""The public keys by which anybody verifies the signatures of prescriptions, as a JWK set.
+
+Spec: RFC 7517
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from fhir_server.interactions.context import Context
+from resources.prescription.keys import all_published
+
+PATH = "/prescription-keys.json"
+
+#: How long the set may be kept by those who fetch it; a server that has just signed for the first time is new in it.
+MAX_AGE_S = 300
+
+
+def prescription_keys(context: Context) -> APIRouter:
+    """The one address: open to all, since it holds nothing secret."""
+    router = APIRouter()
+
+    @router.get(PATH, include_in_schema=False)
+    async def keys() -> JSONResponse:
+        headers = {"Cache-Control": f"public, max-age={MAX_AGE_S}"}
+        return JSONResponse(
+            {"keys": await all_published(context)}, headers=headers, media_type="application/jwk-set+json"
+        )
+
+    return router
