@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -18,13 +18,10 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from fhir_server.access.compiled import Compiler
 from fhir_server.access.entrance import Entrance
 from fhir_server.access.gate import Gate
-from fhir_server.audit.chain import Link
 from fhir_server.audit.doors import Doors
 from fhir_server.audit.keys import load_or_create_keys, seal_keys
 from fhir_server.audit.materialize import Materializer
-from fhir_server.audit.resource import Maker
-from fhir_server.audit.trail import Trail, read_witness
-from fhir_server.audit.verify import Report, links, verify
+from fhir_server.audit.trail import Trail
 from fhir_server.background import Background
 from fhir_server.entry import Entry
 from fhir_server.http.docs import description_pages
@@ -41,7 +38,6 @@ from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
-from fhir_server.repository.reindex import Progress, reindex_all
 from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.search.bounds import Bounds
@@ -51,7 +47,6 @@ from fhir_server.search.ucum import canonical
 from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings, is_loopback
 from fhir_server.storage.database import connect
-from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
 from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
@@ -133,70 +128,11 @@ def trail_of(settings: Settings, store: Store, indexer: Indexer) -> tuple[Trail 
     return trail, Materializer(store, indexer, trail, days=settings.audit_days, key=key)
 
 
-def reindex(settings: Settings, types: Iterable[str], progress: Progress) -> None:
-    """Make the index entries of stored resources again (`healthsphere reindex`); all types when none is named."""
-
-    async def run() -> None:
-        known = definitions_of(settings)
-        store, close = store_of(settings, known)
-        indexer = indexer_of(settings, known)
-        definitions = Definitions(store, known, indexer, packages_of(settings, store))
-        named = tuple(types)
-        try:
-            await store.open()
-            await definitions.refresh(at_once=True)
-            prints = definitions.prints_for(named)
-            await reindex_all(store, indexer, named, progress, Containing(store.rows(CONTAINING)))
-            await definitions.mark_ready(prints)
-        finally:
-            await close()
-
-    asyncio.run(run())
-
-
 class Unheard:
     """Stands for the audit trail where it is switched off."""
 
     async def happened(self, happening: Happening) -> None:
         return None
-
-
-def verify_audit(settings: Settings, *, resources: bool) -> Report:
-    """Walk the audit trail (`healthsphere audit verify`), and compare the AuditEvents with it."""
-
-    async def run() -> Report:
-        known = definitions_of(settings)
-        store, close = store_of(settings, known)
-        known_keys = load_or_create_keys(settings.audit_key_file) if settings.audit_key_file.exists() else ()
-        trail = Trail(store.batches, settings.base_url)
-        ledger = Materializer(store, indexer_of(settings, known), trail)
-
-        def versions_of(link: Link) -> list[Version]:
-            return list(ledger.versions_of(link))
-
-        try:
-            witness = read_witness(settings.data_dir / WITNESS)
-            return await verify(store, seal_keys(known_keys), witness, versions_of if resources else None)
-        finally:
-            await close()
-
-    return asyncio.run(run())
-
-
-def export_audit(settings: Settings, start: int, write: Callable[[bytes], object]) -> None:
-    """Hand the AuditEvents of the chain to `write`, one by one (`healthsphere audit export`)."""
-
-    async def run() -> None:
-        store, close = store_of(settings, definitions_of(settings))
-        maker = Maker()
-        try:
-            async for link in links(store.batches, start - 1):
-                for made in maker.made_of(link):
-                    write(made.body)
-        finally:
-            await close()
-
-    asyncio.run(run())
 
 
 class Front:

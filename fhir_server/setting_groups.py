@@ -1,4 +1,4 @@
-"""Settings that belong together, apart from the others: what is asked of the resources that come in.
+"""Settings that belong together, apart from the others: what is asked of the resources that come in, and care.
 
 Spec: https://hl7.org/fhir/R4/validation.html, https://hl7.org/fhir/R4/packages.html
 """
@@ -49,3 +49,19 @@ class ValidationSettings(BaseSettings):
             if _PACKAGE.fullmatch(one) is None:
                 raise ValueError(f"{one!r} is no package such as hl7.fhir.us.core#6.1.0")
         return named
+
+
+class CareSettings(BaseSettings):
+    """Documents, prescriptions and what else patients and doctors do here."""
+
+    clamd: str = Field("", description="Address of ClamAV's daemon: `tcp://127.0.0.1:3310`, `unix:///run/clamd.ctl`.")
+    document_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("application/pdf", "image/*", "text/plain", "text/csv", "application/dicom"),
+        description="Media types of documents that are taken; `image/*` is a group, `*/*` is any.",
+    )
+    prescription_collect_days: int = Field(
+        14, ge=1, le=365, description="Days after which patient and prescriber are told that nothing was collected."
+    )
+    retention_file: Path = Field(
+        Path(), description="TOML file with what is kept although its erasure is asked for. Empty: the built-in one."
+    )

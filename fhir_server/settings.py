@@ -15,10 +15,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from fhir_server.model.access import Role
 from fhir_server.secret_files import PREFIX, SecretFiles, secrets_of, variable_of
-from fhir_server.setting_groups import ValidationSettings
+from fhir_server.setting_groups import CareSettings, ValidationSettings
 
 
-class Settings(ValidationSettings):
+class Settings(CareSettings, ValidationSettings):
     """What an operator can choose; command-line options go before the environment, the environment before defaults."""
 
     model_config = SettingsConfigDict(
@@ -111,11 +111,6 @@ class Settings(ValidationSettings):
     max_binary_bytes: int = Field(
         2**30, ge=1024, description="Largest content of a Binary that is sent as it is, in bytes."
     )
-    clamd: str = Field("", description="Address of ClamAV's daemon: `tcp://127.0.0.1:3310`, `unix:///run/clamd.ctl`.")
-    document_types: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("application/pdf", "image/*", "text/plain", "text/csv", "application/dicom"),
-        description="Media types of documents that are taken; `image/*` is a group, `*/*` is any.",
-    )
     max_resource_bytes: int = Field(
         14 * 2**20, ge=1024, le=15 * 2**20, description="Largest resource, as JSON, in bytes; MongoDB ends at 16 MiB."
     )
@@ -182,9 +177,6 @@ class Settings(ValidationSettings):
     cascade_limit: int = Field(
         1000, ge=1, le=100_000, description="Most resources that a delete with `_cascade=delete` may delete."
     )
-    prescription_collect_days: int = Field(
-        14, ge=1, le=365, description="Days after which patient and prescriber are told that nothing was collected."
-    )
     job_lease_s: int = Field(
         30,
         ge=1,
@@ -240,9 +232,6 @@ class Settings(ValidationSettings):
     roles_file: Path = Field(
         Path(),
         description="TOML file with the table of roles, in place of the built-in one. Empty: the built-in one.",
-    )
-    retention_file: Path = Field(
-        Path(), description="TOML file with what is kept although its erasure is asked for. Empty: the built-in one."
     )
     consent_default: Literal["permit", "deny"] = Field(
         "permit", description="Whether treatment may see what no Consent of the patient speaks of."

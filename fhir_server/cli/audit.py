@@ -35,7 +35,7 @@ def verify(
         settings = settings_of(data_dir=data_dir)
         configure_logging("warning", settings.log_format)
         settings = stack.enter_context(with_database(settings))
-        from fhir_server.app import verify_audit  # noqa: PLC0415  (heavy: only when it is used)
+        from fhir_server.offline import verify_audit  # noqa: PLC0415  (heavy: only when it is used)
 
         with err.status("Walking the chain"):
             report = verify_audit(settings, resources=resources)
@@ -67,7 +67,7 @@ def export(
         settings = settings_of(data_dir=data_dir)
         configure_logging("warning", settings.log_format)
         settings = stack.enter_context(with_database(settings))
-        from fhir_server.app import export_audit  # noqa: PLC0415  (heavy: only when it is used)
+        from fhir_server.offline import export_audit  # noqa: PLC0415  (heavy: only when it is used)
 
         export_audit(settings, start, lambda line: sys.stdout.buffer.write(line + b"\n"))
         sys.stdout.buffer.flush()

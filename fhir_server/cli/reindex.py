@@ -37,7 +37,7 @@ def reindex(
 
 def indexed(settings: Settings, types: Iterable[str]) -> dict[str, int]:
     """Index again while bars show how far it is; how many resources of each type that was."""
-    from fhir_server.app import reindex as run  # noqa: PLC0415  (heavy: only when it is used)
+    from fhir_server.offline import reindex as run  # noqa: PLC0415  (heavy: only when it is used)
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
