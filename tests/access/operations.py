@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -66,3 +67,59 @@ ASKED: dict[str, list[tuple[str, str]]] = {
     "access-ledger": [("", ""), ("start=2000-01-01", "")],
     "purge-status": [("job={id}", "")],
 }
+
+#: What parameters of each type are asked with, where an operation has no row of its own. References lead to what is
+#: hidden: to the person, and to the resource itself.
+_PROBES: dict[str, tuple[Any, ...]] = {
+    "Reference": ({"reference": "Patient/{who}"}, {"reference": "{type}/{id}"}),
+    "string": ("{id}",),
+    "id": ("{id}",),
+    "code": ("other",),
+    "uri": ("urn:test:x",),
+    "boolean": (True,),
+    "integer": (1,),
+    "positiveInt": (1,),
+    "unsignedInt": (1,),
+    "decimal": (1,),
+    "date": ("2026-01-01",),
+    "dateTime": ("2026-01-01T08:00:00Z",),
+    "instant": ("2026-01-01T08:00:00Z",),
+    "base64Binary": ("eA==",),
+    "Identifier": ({"system": "urn:test:mrn", "value": "{mark}-1"},),
+    "Quantity": ({"value": 1, "code": "1", "system": "http://unitsofmeasure.org"},),
+    "CodeableConcept": ({"text": "x"},),
+    "Coding": ({"code": "x"},),
+    "Period": ({"start": "2026-01-01"},),
+    "Duration": ({"value": 30, "code": "min", "system": "http://unitsofmeasure.org"},),
+    "Money": ({"value": 1, "currency": "EUR"},),
+    "Annotation": ({"text": "x"},),
+    "Attachment": ({"contentType": "text/plain", "data": "eA=="},),
+    "Timing": ({"repeat": {"frequency": 1, "period": 1, "periodUnit": "d"}},),
+    "canonical": ("urn:test:x",),
+    "url": ("https://example.org",),
+}
+
+
+def derived(definition: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
+    """How an operation is asked by what its definition says: with nothing, and with each kind of parameter filled.
+
+    Raises:
+        LookupError: a parameter has a type of which there is no probe.
+    """
+    told = [row for row in definition if row["use"] == "in" and not row.get("part") and row.get("type")]
+    asked = [("", ""), ("", parameters())]
+    for number in range(2):
+        rows = []
+        for row in told:
+            kind = row["type"]
+            if kind[:1].isupper() and kind not in _PROBES:
+                rows.append({"name": row["name"], "resource": {"resourceType": kind}})
+                continue
+            if kind not in _PROBES:
+                raise LookupError(f"parameters of the type {kind} have no probe")
+            probes = _PROBES[kind]
+            value = probes[min(number, len(probes) - 1)]
+            rows.append({"name": row["name"], f"value{kind[0].upper()}{kind[1:]}": value})
+        if rows:
+            asked.append(("", parameters(*rows)))
+    return asked

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from profiles.operations import OWN, operations
-from tests.access.operations import ASKED, LABELLING
+from tests.access.operations import ASKED, LABELLING, derived
 
 Json = dict[str, Any]
 Headers = tuple[tuple[str, str], ...]
@@ -290,13 +290,13 @@ class Ways:
             return
         code = row["name"]
         known = operations()[row["definition"].replace(f"{self.base_url}/OperationDefinition/", OWN)]
-        if code not in ASKED:
-            raise LookupError(f"the operation ${code} has no ways")
+        questions = ASKED.get(f"{code} of one") or ASKED.get(code) or derived(known.parameter)
+        of_all = ASKED.get(code) or questions
         changes = known.affects_state or code in LABELLING
         levels = [""] if not name else [f"{name}/"] * known.type + [f"{name}/{{id}}/"] * known.instance
         for level in levels:
-            for query, given in ASKED[f"{code} of one" if "{id}" in level and f"{code} of one" in ASKED else code]:
-                body = given.replace('"CONTENT"', content.get(name, "null"))
+            for query, given in questions if "{id}" in level else of_all:
+                body = given.replace('"CONTENT"', content.get(name, "null")).replace("{type}", name or "Basic")
                 if body:
                     how = JSON if code == "graphql" else ()
                     yield Way("POST", f"{level}${code}", body, how, kind=f"${code}", changes=changes)
