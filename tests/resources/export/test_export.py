@@ -164,6 +164,23 @@ def test_an_archive_goes_when_its_time_is_over(clinic: Clinic, record: Json) -> 
         assert ann.get(where["file"]).status_code == 404
 
 
+def test_a_purge_takes_the_archives_of_the_patient_along(clinic: Clinic) -> None:
+    context = clinic.server.context
+    confirm = {"resourceType": "Parameters", "parameter": [{"name": "confirm", "valueBoolean": True}]}
+    clinic.roles.add("carl", "patient", "Patient/carl", patient="Patient/carl")
+    with clinic.as_("operator") as operator, clinic.as_("carl") as carl:
+        assert operator.put("Patient/carl", json={"resourceType": "Patient", "id": "carl"}).status_code == 201
+        job = made(carl, "Patient/carl")["file"].partition("job=")[2]
+        row = clinic.server.run(rows_of(context).get(job))
+        assert operator.post("Patient/carl/$purge", json=confirm).status_code == 200
+
+        async def left() -> tuple[Any, int]:
+            blobs = context.repository.store.blobs
+            return await rows_of(context).get(job), int(await blobs._files.count_documents({"_id": row["b"]["i"]}))
+
+        assert clinic.server.run(left()) == (None, 0)
+
+
 @pytest.mark.parametrize(
     ("title", "kind", "name"),
     [
