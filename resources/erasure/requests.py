@@ -153,11 +153,15 @@ async def refuse_erasure(context: Context, request: Request) -> Answer:
 
 
 async def request_in(context: Context, unit: Unit, request: Request) -> tuple[Json, Version]:
-    """The request for erasure that an address names."""
-    version = await context.within(unit).repository.read("Task", request.path[1])
-    task = codec.decode(version.body or b"{}")
-    if not is_request(task):
-        raise NotFoundError(f"Task/{version.id} is no request for erasure.", key="HS-ERASURE-NONE")
+    """The request for erasure that an address names.
+
+    Raises:
+        NotFoundError: 404; it names none. Whether it names another Task is nothing that the answer tells.
+    """
+    version = await context.within(unit).repository.current("Task", request.path[1])
+    task = codec.decode(version.body) if version is not None and version.body is not None else {}
+    if version is None or not is_request(task):
+        raise NotFoundError(f"There is no request for erasure Task/{request.path[1]}.", key="HS-ERASURE-NONE")
     return task, version
 
 
