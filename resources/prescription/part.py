@@ -19,7 +19,7 @@ PART = Part(
         Operation(
             "sign",
             f"{OWN}:prescription-sign",
-            sign,
+            scoped(sign, ("MedicationRequest", "u")),
             types=ORDERS,
             type=True,
             instance=True,
