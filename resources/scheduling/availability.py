@@ -99,6 +99,7 @@ class Rule:
         hold: minutes that a hold lasts
         answer: hours that there are to answer a request or an offer
         waitlist_notice: minutes that a freed time must be ahead to be offered to the waitlist
+        change_notice: minutes before a visit until which patients cancel and move it themselves
         away: moments at which nobody is there
     """
 
@@ -113,6 +114,7 @@ class Rule:
     hold: int = 10
     answer: int = 72
     waitlist_notice: int = 120
+    change_notice: int = 0
     away: tuple[Span, ...] = ()
 
     def service_of(self, codes: Sequence[str]) -> Service | None:

@@ -29,7 +29,15 @@ from resources.scheduling.bookable import bookable
 from resources.scheduling.calendars import Calendar, Free, calendars, together
 from resources.scheduling.companion import FOLLOWING, following_id, schedule_of, slots_of
 from resources.scheduling.conflicts import TakenError, alternatives
-from resources.scheduling.extensions import ALTERNATIVE, HELD_UNTIL, SCHEDULE, extensions, value_of, with_extension, without
+from resources.scheduling.extensions import (
+    ALTERNATIVE,
+    HELD_UNTIL,
+    SCHEDULE,
+    extensions,
+    value_of,
+    with_extension,
+    without,
+)
 from resources.scheduling.locks import TimeTakenError
 from resources.scheduling.offers import Wanted, appointment_of, is_offer, wanted_by
 from resources.scheduling.parties import Party, party_of, patients_for, seen
@@ -101,7 +109,9 @@ async def book(context: Context, request: Request) -> Answer:
     if patient is not None and "id" in patient:
         named = (f"Patient/{patient['id']}",)
     if patient is not None and "id" not in patient and not named:
-        return await made(context, request, given, party, [], "book", comment, newcomer=newcomer(party, context, patient))
+        return await made(
+            context, request, given, party, [], "book", comment, newcomer=newcomer(party, context, patient)
+        )
     patients = await patients_for(context, party, named)
     return await made(context, request, given, party, patients, "book", comment)
 
@@ -252,7 +262,9 @@ async def free_at(unit: Unit, asking: Asking, *, strict: bool, but: str = "") ->
     own = await calendars(unit, schedules, asking.wanted.codes, start, start + minute, now=now, but=but)
     if len(own) < len(tables):
         raise UnprocessableError(
-            "Not all of the Schedules have this type of visit.", key="HS-SCHED-SERVICE", expression="Appointment.serviceType"
+            "Not all of the Schedules have this type of visit.",
+            key="HS-SCHED-SERVICE",
+            expression="Appointment.serviceType",
         )
     free = next((one for one in together(own, start, start + minute, now) if one.start == start), None)
     if free is not None and (asking.end is None or asking.end == free.end):
@@ -271,13 +283,14 @@ def written(appointment_id: str, asking: Asking, own: Sequence[Calendar], free: 
     draft = {name: value for name, value in asking.draft.items() if name not in ("id", "meta", "status", "slot")}
     if draft:
         named = set(participants_of(draft))
-        rows = [*draft.get("participant", ()), *(p for p in made["participant"] if p["actor"]["reference"] not in named)]
+        rows = [
+            *draft.get("participant", ()),
+            *(p for p in made["participant"] if p["actor"]["reference"] not in named),
+        ]
         kept = [one for one in draft.get("extension", ()) if one.get("url") not in (SCHEDULE, HELD_UNTIL, ALTERNATIVE)]
         made = {**made, **draft, "start": made["start"], "end": made["end"], "participant": rows}
         made["extension"] = [*appointment_of(appointment_id, own, free, "proposed", ())["extension"], *kept]
-    following = [
-        {"reference": f"Slot/{following_id(appointment_id, c.table.id)}"} for c in own if c.rule is not None
-    ]
+    following = [{"reference": f"Slot/{following_id(appointment_id, c.table.id)}"} for c in own if c.rule is not None]
     slots = [*({"reference": f"Slot/{slot}"} for slot in dict.fromkeys(free.slots)), *following]
     return {**made, "slot": slots} if slots else made
 
@@ -321,9 +334,7 @@ async def book_held(context: Context, request: Request, name: str, party: Party,
         version = await context.within(unit).repository.read("Appointment", name)
         current = codec.decode(version.body or b"")
         if current.get("status") not in ("pending", "proposed", "waitlist"):
-            raise ConflictError(
-                f"Appointment/{name} is {current.get('status')!r} by now.", key="HS-SCHED-NOT-OPEN"
-            )
+            raise ConflictError(f"Appointment/{name} is {current.get('status')!r} by now.", key="HS-SCHED-NOT-OPEN")
         asked = replace(asking, draft=current)
         strict = party.is_patient and current["status"] != "pending"
         free, own = await free_at(unit, asked, strict=strict, but=name)

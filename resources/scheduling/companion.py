@@ -31,6 +31,7 @@ from resources.scheduling.extensions import (
     extensions,
     follows_appointment,
     value,
+    value_of,
 )
 from resources.scheduling.locks import Claim, settle
 from resources.scheduling.schedules import Timetable, actors_of, found, participants_of, read, selves, timetables_of
@@ -52,12 +53,14 @@ class Times:
     """When an Appointment takes time, and until when.
 
     Attributes:
+        slots: the ids of Slots that it is
         part: names this time among those of the Appointment: empty for its own, else that of an alternative
     """
 
     start: datetime
     end: datetime
     until: datetime | None
+    slots: tuple[str, ...]
     part: str = ""
 
 
@@ -69,13 +72,14 @@ def times_of(appointment: Json) -> Iterator[Times]:
     until = moment.parsed(held, "Appointment.extension") if held and appointment["status"] == "pending" else None
     if "start" in appointment and "end" in appointment:
         start, end = (moment.parsed(appointment[name], f"Appointment.{name}") for name in ("start", "end"))
-        yield Times(start, end, until)
+        yield Times(start, end, until, tuple(slots_of(appointment)))
     if appointment["status"] == "pending":
         for offer in extensions(appointment, ALTERNATIVE):
             place = "Appointment.extension"
             start, end = (moment.parsed(value(offer, name), place) for name in ("start", "end"))
             until = moment.parsed(value(offer, "until"), place)
-            yield Times(start, end, until, f"alternative {moment.us_of(start)}")
+            slots = slots_of({"slot": [value_of(one) for one in extensions(offer, "slot")]})
+            yield Times(start, end, until, tuple(slots), f"alternative {moment.us_of(start)}")
 
 
 def following_id(appointment: str, schedule: str, part: str = "") -> str:
@@ -92,7 +96,9 @@ class Landscape:
 
     @classmethod
     async def of(cls, unit: Unit, appointments: Sequence[Json]) -> Landscape:
-        slots = await read(unit, "Slot", (slot for one in appointments for slot in slots_of(one)))
+        slots = await read(
+            unit, "Slot", (slot for one in appointments for times in times_of(one) for slot in times.slots)
+        )
         actors = {actor for one in appointments for actor in participants_of(one) if not actor.startswith("Patient/")}
         known, _ = await selves(unit, actors)
         names = sorted({name for found in known.values() for name in found})
@@ -111,17 +117,15 @@ class Landscape:
         """What an Appointment takes, and the Slots that show it."""
         claims: list[Claim] = []
         shown: list[Json] = []
-        named = [self.slots[slot] for slot in slots_of(appointment) if slot in self.slots]
-        named = [slot for slot in named if not follows_appointment(slot)]
         tables = self.tables_of(appointment)
         own = {table.id for table in self._tables if table.own}
         for times in times_of(appointment):
             if times.end <= now:
                 continue
             by_slot: set[str] = set()
-            for slot in named if not times.part else ():
+            for slot in (self.slots[one] for one in times.slots if one in self.slots):
                 schedule = schedule_of(slot)
-                if schedule and schedule not in own:
+                if schedule and schedule not in own and not follows_appointment(slot):
                     by_slot.add(schedule)
                     claims.append(Claim(schedule, times.start, times.end, 1, slot["id"], times.until, (slot["id"],)))
                     shown.append({**slot, "status": busy(appointment, times)})
@@ -162,9 +166,7 @@ def service_in(appointment: Json, rule: Rule) -> Service:
     return found or Service()
 
 
-def following_slot(
-    slot_id: str, table: Timetable, start: datetime, end: datetime, status: str, rule: Rule
-) -> Json:
+def following_slot(slot_id: str, table: Timetable, start: datetime, end: datetime, status: str, rule: Rule) -> Json:
     return {
         "resourceType": "Slot",
         "id": slot_id,

@@ -56,9 +56,7 @@ async def alternatives(
     offers = offered(context, sets, codes, begin, begin + AHEAD, now=now, but=(f"Appointment/{but}",) if but else ())
     async for offer in chosen(offers, None, None):
         key = await named(context.repository.store, [c.table.id for c in offer.calendars], codes_in(offer, codes))
-        found.append(
-            appointment_of(offer_id(key, offer.free.start), offer.calendars, offer.free, "proposed", ())
-        )
+        found.append(appointment_of(offer_id(key, offer.free.start), offer.calendars, offer.free, "proposed", ()))
         if len(found) == MOST:
             break
     return found

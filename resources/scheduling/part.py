@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from fhir_server.interactions.registration import Operation
+from fhir_server.interactions.registration import Handler, Operation
 from resources.part import Part
 from resources.scheduling.booking import book, hold
 from resources.scheduling.companion import adopt, take_times
 from resources.scheduling.find import find
+from resources.scheduling.negotiation import accept, confirm, counter, decline, propose
 from resources.scheduling.responses import note_answers
 from resources.scheduling.rules_of_schedule import schedule_rule
 from resources.scheduling.states import APPOINTMENT, RESPONSE, SLOT, keep_following, keep_meaning, keep_voice
+from resources.scheduling.visits import cancel, check_in, no_show, reschedule
 
 OWN = "urn:healthsphere:OperationDefinition"
 TYPES = ("Appointment",)
+
+
+def of_instance(code: str, handle: Handler) -> Operation:
+    """An operation of one Appointment."""
+    definition = f"{OWN}:appointment-{code}"
+    return Operation(code, definition, handle, types=TYPES, instance=True, affects_state=True, elevated=True)
+
 
 PART = Part(
     "scheduling",
@@ -20,6 +29,15 @@ PART = Part(
         Operation("find", f"{OWN}:appointment-find", find, types=TYPES, type=True),
         Operation("hold", f"{OWN}:appointment-hold", hold, types=TYPES, type=True, affects_state=True, elevated=True),
         Operation("book", f"{OWN}:appointment-book", book, types=TYPES, type=True, affects_state=True, elevated=True),
+        of_instance("confirm", confirm),
+        of_instance("decline", decline),
+        of_instance("propose", propose),
+        of_instance("accept", accept),
+        of_instance("counter", counter),
+        of_instance("cancel", cancel),
+        of_instance("reschedule", reschedule),
+        of_instance("check-in", check_in),
+        of_instance("no-show", no_show),
     ),
     rules=(
         ("Appointment", APPOINTMENT.rule),

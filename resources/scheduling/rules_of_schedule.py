@@ -29,6 +29,7 @@ NUMBERS = (
     ("bookingHorizon", "horizon", 1, 3660),
     ("holdMinutes", "hold", 1, 7 * DAY_MINUTES),
     ("answerHours", "answer", 1, 24 * 366),
+    ("changeNotice", "change_notice", 0, 366 * DAY_MINUTES),
     ("waitlistNotice", "waitlist_notice", 0, 366 * DAY_MINUTES),
 )
 PARTS = frozenset({"zone", "hours", "exception", "service", *(name for name, *_ in NUMBERS)})
@@ -51,7 +52,7 @@ def rule_of(schedule: Json) -> Rule | None:
         raise wrong("says no time zone (part 'zone')")
     services = tuple(service_of(part) for part in extensions(found, "service"))
     types = schedule.get("serviceType", ())
-    numbers = {field: number(found, name, least, most) for name, field, least, most in NUMBERS}
+    numbers: dict[str, Any] = {field: number(found, name, least, most) for name, field, least, most in NUMBERS}
     return Rule(
         zone_of(str(zone)),
         tuple(hours_of(part) for part in extensions(found, "hours")),

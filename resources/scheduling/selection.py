@@ -15,6 +15,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
 from fhir_server.model.errors import InvalidError
 from fhir_server.search.normalize import fold
+from resources.scheduling.availability import codes_of
 from resources.scheduling.schedules import NOT_ACTIVE, Timetable, actors_of, found, timetables
 
 Json = dict[str, Any]
@@ -55,9 +56,7 @@ def asked_of(inputs: Inputs, base_url: str) -> Asked:
         InvalidError: 400; they name nobody and nothing, or something that is no reference.
     """
     asked = Asked(
-        schedules=tuple(
-            ref.partition("/")[2] for ref in references(inputs, "schedule", base_url, ("Schedule",))
-        ),
+        schedules=tuple(ref.partition("/")[2] for ref in references(inputs, "schedule", base_url, ("Schedule",))),
         practitioners=references(inputs, "practitioner", base_url, ("Practitioner", "PractitionerRole")),
         organizations=references(inputs, "organization", base_url, ("Organization",)),
         locations=references(inputs, "location-reference", base_url, ("Location",)),
@@ -145,7 +144,7 @@ async def doctors_of(context: Context, asked: Asked, places: Sequence[str]) -> l
     either: list[Json] = []
     if asked.practitioners:
         either.append({"x.actor": {"$in": [*asked.practitioners, *(f"PractitionerRole/{r['id']}" for r in roles)]}})
-    elif roles is not None and (asked.organizations or asked.specialties or places):
+    elif asked.organizations or asked.specialties or places:
         names = {f"PractitionerRole/{role['id']}" for role in roles}
         names |= {ref for role in roles if (ref := role.get("practitioner", {}).get("reference"))}
         either.append({"x.actor": {"$in": sorted(names)}})
@@ -193,6 +192,4 @@ def people(table: Timetable) -> bool:
 
 
 def has_specialty(table: Timetable, specialties: Sequence[str]) -> bool:
-    from resources.scheduling.availability import codes_of
-
     return any(token in codes_of(one) for token in specialties for one in table.schedule.get("specialty", ()))

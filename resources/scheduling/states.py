@@ -108,9 +108,9 @@ def require_own_place(write: Write) -> None:
         return
     new, old = write.new, write.old
     status = new.get("status")
-    if any(any(extensions(new, url)) for url in (HELD_UNTIL, ALTERNATIVE)) and new.get("extension") != (
-        old or {}
-    ).get("extension"):
+    if any(any(extensions(new, url)) for url in (HELD_UNTIL, ALTERNATIVE)) and new.get("extension") != (old or {}).get(
+        "extension"
+    ):
         raise ForbiddenError("What is held for you is said by the server.", key="HS-SCHED-BY-OPERATION")
     if old is None or old.get("status") in WISHES:
         if status in WISHES or (old is not None and status == "cancelled"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -160,10 +160,10 @@ def clinic(make_server: Callable[..., InProcessServer]) -> Clinic:
 
 
 @pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[datetime], None]]:
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
     """Sets the clock of scheduling."""
 
     def to(moment: datetime) -> None:
         monkeypatch.setattr("resources.scheduling.moment.now", lambda: moment)
 
-    yield to
+    return to
