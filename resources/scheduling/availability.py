@@ -175,13 +175,14 @@ def merged(spans: Sequence[Span]) -> list[Span]:
 def cut(spans: Sequence[Span], away: Sequence[Span]) -> Iterator[Span]:
     """What some spans leave of others."""
     for start, end in spans:
+        left = start
         for gone, back in merged(away):
-            if gone < end and back > start:
-                if gone > start:
-                    yield start, gone
-                start = max(start, back)
-        if start < end:
-            yield start, end
+            if gone < end and back > left:
+                if gone > left:
+                    yield left, gone
+                left = max(left, back)
+        if left < end:
+            yield left, end
 
 
 def full(taken: Sequence[Span], capacity: int) -> list[Span]:

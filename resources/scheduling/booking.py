@@ -44,10 +44,14 @@ from resources.scheduling.parties import Party, party_of, patients_for, seen
 from resources.scheduling.responses import answered
 from resources.scheduling.schedules import Timetable, participants_of, read, timetables, timetables_of
 from resources.scheduling.selection import references
+from resources.states import listed
 
 Json = dict[str, Any]
 
 HOLD_NAMES = ("appointment-reference", "appointment-resource", "patient-reference")
+#: What is stored and can become booked.
+BOOKABLE = ("proposed", "waitlist", "pending")
+
 BOOK_NAMES = (*HOLD_NAMES, "patient-resource", "comment")
 
 
@@ -257,7 +261,7 @@ async def free_at(unit: Unit, asking: Asking, *, strict: bool, but: str = "") ->
     """
     now, start = moment.now(), asking.wanted.start
     minute = timedelta(minutes=1)
-    tables = [table for table in asking.tables]
+    tables = asking.tables
     schedules = await timetables_of(unit, await read(unit, "Schedule", (table.id for table in tables)))
     own = await calendars(unit, schedules, asking.wanted.codes, start, start + minute, now=now, but=but)
     if len(own) < len(tables):
@@ -322,10 +326,10 @@ async def book_held(context: Context, request: Request, name: str, party: Party,
     A hold that has run out is taken again if nobody else has the time.
     """
     _, before = await seen(context, name)
-    if before.get("status") not in ("pending", "proposed", "waitlist"):
+    if before.get("status") not in BOOKABLE:
         raise ConflictError(
-            f"Appointment/{name} is {before.get('status')!r}; what is 'proposed', 'pending' or 'waitlist' can be booked.",
-            key="HS-SCHED-NOT-OPEN",
+            f"Appointment/{name} is {before.get('status')!r}; $book is for what is {listed(BOOKABLE)}.",
+            key="HS-SCHED-STATE",
             expression="Appointment.status",
         )
     asking = await asking_by(context, before)
@@ -333,8 +337,8 @@ async def book_held(context: Context, request: Request, name: str, party: Party,
     async def work(unit: Unit) -> list[Committed]:
         version = await context.within(unit).repository.read("Appointment", name)
         current = codec.decode(version.body or b"")
-        if current.get("status") not in ("pending", "proposed", "waitlist"):
-            raise ConflictError(f"Appointment/{name} is {current.get('status')!r} by now.", key="HS-SCHED-NOT-OPEN")
+        if current.get("status") not in BOOKABLE:
+            raise ConflictError(f"Appointment/{name} is {current.get('status')!r} by now.", key="HS-SCHED-STATE")
         asked = replace(asking, draft=current)
         strict = party.is_patient and current["status"] != "pending"
         free, own = await free_at(unit, asked, strict=strict, but=name)

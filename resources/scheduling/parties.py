@@ -1,6 +1,6 @@
 """Who calls an operation of scheduling, and whether an Appointment is theirs to change.
 
-Inside the operations nothing is hidden; so each of them asks here first. What a caller cannot see is not there for them.
+Inside the operations nothing is hidden; so each asks here first. What a caller cannot see is not there for them.
 """
 
 from __future__ import annotations
