@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fhir_server.model.errors import NotFoundError
 from fhir_server.storage.store import Store
@@ -32,8 +33,8 @@ OFFERS = "_slot_offers"
 _ID = re.compile(r"find\.([0-9a-f]{24})\.([0-9a-z]{1,8})")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
-#: Sets of Schedules whose rows this process has written.
-_known: set[tuple[int, str]] = set()
+#: Names whose rows this process has written, by store.
+_known: WeakKeyDictionary[Store, set[str]] = WeakKeyDictionary()
 _MOST_KNOWN = 50_000
 
 
@@ -59,12 +60,12 @@ def key_of(schedules: Sequence[str], codes: Sequence[str]) -> str:
 async def named(store: Store, schedules: Sequence[str], codes: Sequence[str]) -> str:
     """The name of a set of Schedules with a type of visit, which anybody can follow from now on."""
     key = key_of(schedules, codes)
-    place = (id(store.unguarded), key)
-    if place not in _known:
+    known = _known.setdefault(store.unguarded, set())
+    if key not in known:
         await store.unguarded.rows(OFFERS).put(key, {"schedules": list(schedules), "codes": list(codes)})
-        if len(_known) > _MOST_KNOWN:
-            _known.clear()
-        _known.add(place)
+        if len(known) > _MOST_KNOWN:
+            known.clear()
+        known.add(key)
     return key
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhir_server.model.dates import interval_of
-from fhir_server.model.errors import FhirError, UnprocessableError
+from fhir_server.model.errors import UnprocessableError
 from fhir_server.repository.rules import Write
 from resources.scheduling.availability import WEEKDAYS, Exceptional, Hours, Rule, Service, Span
 from resources.scheduling.extensions import AVAILABILITY, TIMEZONE, extensions, value, value_of
-from resources.scheduling.local_time import DAY_MINUTES, zone_of
+from resources.scheduling.local_time import DAY_MINUTES, moment_of, zone_of
 
 Json = dict[str, Any]
 
@@ -140,7 +140,7 @@ def rule_of_roles(roles: Sequence[Json], zone: ZoneInfo, types: Sequence[Json]) 
                 hours.append(Hours(days, 0, DAY_MINUTES))
             elif start is not None and end is not None:
                 hours.append(Hours(days, clock_of(start), clock_of(end)))
-        away += away_of(role)
+        away += away_of(role, zone)
     if not hours:
         return None
     return Rule(zone, tuple(hours), tuple(map(Service, types)) or (Service(),), away=tuple(away))
@@ -151,13 +151,18 @@ def clock_of(text: str) -> int:
     return int(text[:2]) * 60 + int(text[3:5])
 
 
-def away_of(role: Json) -> Iterator[Span]:
+def away_of(role: Json, zone: ZoneInfo) -> Iterator[Span]:
+    """The absences of a role; days are those of its zone."""
     for absence in role.get("notAvailable", ()):
         during = absence.get("during", {})
-        try:
-            start = interval_of(during["start"]).start if "start" in during else None
-            end = interval_of(during["end"]).end if "end" in during else None
-        except FhirError:
-            continue  # the validation has let it pass, so that it is an empty element with an extension
-        if start is not None and end is not None:
-            yield start, end
+        if "start" in during and "end" in during:
+            yield edge_of(during["start"], zone, last=False), edge_of(during["end"], zone, last=True)
+
+
+def edge_of(text: str, zone: ZoneInfo, *, last: bool) -> datetime:
+    """The first moment of a date, or the first behind it."""
+    span = interval_of(text)
+    if "T" in text:
+        return span.start
+    local = (span.end if last else span.start).replace(tzinfo=None)
+    return moment_of(local, zone)

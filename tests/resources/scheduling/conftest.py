@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,9 @@ Json = dict[str, Any]
 BUCHAREST = ZoneInfo("Europe/Bucharest")
 CONSULTATION = {"coding": [{"system": "http://example.org/visits", "code": "consultation"}]}
 HOUSE_CALL = {"coding": [{"system": "http://example.org/visits", "code": "house-call"}]}
+#: The same day in all tests of a run, also when midnight comes.
+TODAY = datetime.now(BUCHAREST).date()
+
 WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -147,11 +150,11 @@ def the_one(answer: httpx.Response) -> Json:
     return dict(row)
 
 
-def at(day: int, clock: str, zone: ZoneInfo = BUCHAREST) -> datetime:
+def at(day: int, clock: str, zone: tzinfo = BUCHAREST) -> datetime:
     """A time of day, some days from today on."""
     hour, minute = map(int, clock.split(":"))
-    local = datetime.now(zone) + timedelta(days=day)
-    return datetime(local.year, local.month, local.day, hour, minute, tzinfo=zone).astimezone(UTC)
+    date = TODAY + timedelta(days=day)
+    return datetime(date.year, date.month, date.day, hour, minute, tzinfo=zone).astimezone(UTC)
 
 
 @pytest.fixture(scope="session")
