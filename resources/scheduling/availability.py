@@ -99,6 +99,8 @@ class Rule:
         hold: minutes that a hold lasts
         answer: hours that there are to answer a request or an offer
         waitlist_notice: minutes that a freed time must be ahead to be offered to the waitlist
+        waitlist_offer: minutes that somebody on the waitlist has to take a freed time
+        reminders: minutes before a visit at which those who come are reminded
         change_notice: minutes before a visit until which patients cancel and move it themselves
         away: moments at which nobody is there
     """
@@ -114,7 +116,9 @@ class Rule:
     hold: int = 10
     answer: int = 72
     waitlist_notice: int = 120
+    waitlist_offer: int = 60
     change_notice: int = 0
+    reminders: tuple[int, ...] = (24 * 60, 2 * 60)
     away: tuple[Span, ...] = ()
 
     def service_of(self, codes: Sequence[str]) -> Service | None:

@@ -32,6 +32,7 @@ from resources.scheduling.conflicts import TakenError, alternatives
 from resources.scheduling.extensions import (
     ALTERNATIVE,
     HELD_UNTIL,
+    OFFERED,
     SCHEDULE,
     extensions,
     value_of,
@@ -306,12 +307,18 @@ def as_held(appointment: Json, first: Calendar) -> Json:
     return {**held, "status": "pending"}
 
 
+def offered_by_waitlist(appointment: Json) -> bool:
+    """Whether an Appointment holds a time that its patient was offered from the waitlist."""
+    start = appointment.get("start")
+    return start is not None and any(value_of(one) == start for one in extensions(appointment, OFFERED))
+
+
 def as_booked(appointment: Json, own: Sequence[Calendar], party: Party) -> Json:
     """Booked, or pending where the practitioner has the last word and is not the one who books."""
     appointment = without(appointment, HELD_UNTIL)
     patients = frozenset(patients_in(appointment))
     confirming = [c for c in own if c.service.confirmed]
-    if confirming and not party.decides(appointment):
+    if confirming and not party.decides(appointment) and not offered_by_waitlist(appointment):
         rule = confirming[0].table.rule
         until = moment.text_of(moment.now() + timedelta(hours=rule.answer if rule is not None else 72))
         asked = with_extension(appointment, {"url": HELD_UNTIL, "valueInstant": until})

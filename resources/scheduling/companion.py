@@ -120,7 +120,7 @@ class Landscape:
         tables = self.tables_of(appointment)
         own = {table.id for table in self._tables if table.own}
         for times in times_of(appointment):
-            if times.end <= now:
+            if times.end <= now or (times.until is not None and times.until <= now):
                 continue
             by_slot: set[str] = set()
             for slot in (self.slots[one] for one in times.slots if one in self.slots):

@@ -19,7 +19,7 @@ from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.changes import Change
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
-from resources.scheduling.booking import Asking, free_at, patients_in
+from resources.scheduling.booking import Asking, free_at, offered_by_waitlist, patients_in
 from resources.scheduling.changing import asking_at, changed, instance_of, reason_of, require_state
 from resources.scheduling.companion import FOLLOWING
 from resources.scheduling.extensions import (
@@ -35,7 +35,7 @@ from resources.scheduling.extensions import (
 from resources.scheduling.parties import Party, party_of, require_decider, seen
 from resources.scheduling.responses import answered, response_of
 from resources.scheduling.schedules import participants_of
-from resources.scheduling.visits import cancelled, require_concerned
+from resources.scheduling.visits import cancelled, require_concerned, waiting_again
 
 Json = dict[str, Any]
 
@@ -94,6 +94,8 @@ async def decline(context: Context, request: Request) -> Answer:
         require_state(current, ("pending",), "decline")
         actor = voice(party, current)
         said = response_of(current["id"], actor, "declined", comment=comment, by="decline")
+        if offered_by_waitlist(current):
+            return waiting_again(current), [said]
         return cancelled(answered(current, frozenset({actor}), "declined"), reason, comment), [said]
 
     return await changed(context, request, before, "decline", alter)
@@ -196,11 +198,16 @@ async def accept(context: Context, request: Request) -> Answer:
 
     async def alter(unit: Unit, current: Json) -> tuple[Json, list[Change]]:
         require_state(current, ("pending",), "accept")
+        if offered_by_waitlist(current) and party.among(current):
+            require_not_run_out(value(current, HELD_UNTIL))
+            everybody = frozenset(participants_of(current))
+            booked = answered(without(current, HELD_UNTIL), everybody, "accepted")
+            said = response_of(current["id"], voice(party, current), "accepted", comment=comment, by="accept")
+            return {**booked, "status": "booked"}, [said]
         chosen = chosen_of(current, start)
         by_patient = str((value(chosen, "by") or {}).get("reference", "")).startswith("Patient/")
         require_other_side(party, current, by_patient=by_patient)
-        if moment.parsed(value(chosen, "until"), "Appointment.extension") <= moment.now():
-            raise ConflictError("The offer has run out.", key="HS-SCHED-RAN-OUT", expression="Appointment.extension")
+        require_not_run_out(value(chosen, "until"))
         actor = voice(party, current) if party.decides(current) and by_patient else (patients_in(current) or ("",))[0]
         begin, end = value(chosen, "start"), value(chosen, "end")
         return booked_at(current, chosen), [
@@ -208,6 +215,12 @@ async def accept(context: Context, request: Request) -> Answer:
         ]
 
     return await changed(context, request, before, "accept", alter)
+
+
+def require_not_run_out(until: Any) -> None:
+    """Raises ConflictError: 409; what was offered is held no more."""
+    if moment.parsed(until, "Appointment.extension") <= moment.now():
+        raise ConflictError("The offer has run out.", key="HS-SCHED-RAN-OUT", expression="Appointment.extension")
 
 
 def booked_at(current: Json, chosen: Json) -> Json:

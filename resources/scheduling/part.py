@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fhir_server.interactions.registration import Handler, Operation
 from resources.part import Part
+from resources.scheduling.aftermath import join
 from resources.scheduling.booking import book, hold
 from resources.scheduling.companion import adopt, take_times
 from resources.scheduling.find import find
@@ -53,4 +54,5 @@ PART = Part(
         ("AppointmentResponse", note_answers),
         ("Schedule", adopt),
     ),
+    join=join,
 )

@@ -31,8 +31,9 @@ NUMBERS = (
     ("answerHours", "answer", 1, 24 * 366),
     ("changeNotice", "change_notice", 0, 366 * DAY_MINUTES),
     ("waitlistNotice", "waitlist_notice", 0, 366 * DAY_MINUTES),
+    ("waitlistOffer", "waitlist_offer", 1, 7 * DAY_MINUTES),
 )
-PARTS = frozenset({"zone", "hours", "exception", "service", *(name for name, *_ in NUMBERS)})
+PARTS = frozenset({"zone", "hours", "exception", "service", "reminder", *(name for name, *_ in NUMBERS)})
 
 
 def rule_of(schedule: Json) -> Rule | None:
@@ -53,6 +54,10 @@ def rule_of(schedule: Json) -> Rule | None:
     services = tuple(service_of(part) for part in extensions(found, "service"))
     types = schedule.get("serviceType", ())
     numbers: dict[str, Any] = {field: number(found, name, least, most) for name, field, least, most in NUMBERS}
+    if reminders := [value_of(part) for part in extensions(found, "reminder")]:
+        if not all(type(one) is int and 0 < one <= 366 * DAY_MINUTES for one in reminders):
+            raise wrong("has a reminder that is no number of minutes before a visit")
+        numbers["reminders"] = tuple(reminders)
     return Rule(
         zone_of(str(zone)),
         tuple(hours_of(part) for part in extensions(found, "hours")),

@@ -61,6 +61,13 @@ def cancelled(appointment: Json, reason: Json, comment: str = "") -> Json:
     return {**rest, "status": "cancelled", "cancelationReason": reason, **({"comment": comment} if comment else {})}
 
 
+def waiting_again(appointment: Json) -> Json:
+    """The Appointment on the waitlist again, without the time that it was offered."""
+    rest = without(appointment, HELD_UNTIL, ALTERNATIVE, ROUND)
+    left = {name: value for name, value in rest.items() if name not in ("start", "end", "slot", "minutesDuration")}
+    return {**left, "status": "waitlist"}
+
+
 async def reschedule(context: Context, request: Request) -> Answer:
     """Appointment/[id]/$reschedule: the same Appointment at another time, by one step: it is never without a time.
 

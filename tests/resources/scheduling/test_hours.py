@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -54,7 +55,7 @@ def test_a_night_is_as_long_as_it_is(zone: ZoneInfo, fold: date, gap: date, shif
     assert len(starts_on(gap, night)) == 8 - shift // 30
     for changed in (fold, gap):
         found = starts_on(changed, night)
-        assert all(later - earlier == timedelta(minutes=30) for earlier, later in zip(found, found[1:], strict=False))
+        assert all(later - earlier == timedelta(minutes=30) for earlier, later in pairwise(found))
         assert len(set(found)) == len(found)
 
 

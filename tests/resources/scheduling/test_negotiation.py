@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -70,9 +70,9 @@ class Practice:
 
 
 @pytest.fixture(scope="module")
-def practice(make_server: Callable[..., InProcessServer]) -> Iterator[Practice]:
+def practice(make_server: Callable[..., InProcessServer]) -> Practice:
     callers = Callers()
-    yield Practice(make_server({"gate": callers}, auth="on"), callers)
+    return Practice(make_server({"gate": callers}, auth="on"), callers)
 
 
 def said(practice: Practice, appointment: Json) -> list[str]:
