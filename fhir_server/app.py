@@ -53,6 +53,7 @@ from fhir_server.validation import Validator
 from fhir_server.version import VERSION
 from integrations.clamd import clamd_of
 from integrations.prescription_keys import prescription_keys
+from integrations import calendar
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
@@ -290,6 +291,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)
+    others.router.routes.extend(calendar.routes(store, settings.base_url))
     others.include_router(pages(front_page_of(settings), store.ping, metrics_of(settings, entry)))
     if entry is not None:
         others.router.routes.extend(entry.routes())

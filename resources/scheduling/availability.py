@@ -101,6 +101,7 @@ class Rule:
         waitlist_notice: minutes that a freed time must be ahead to be offered to the waitlist
         waitlist_offer: minutes that somebody on the waitlist has to take a freed time
         reminders: minutes before a visit at which those who come are reminded
+        video: begins the links of video visits; empty where there are none
         change_notice: minutes before a visit until which patients cancel and move it themselves
         away: moments at which nobody is there
     """
@@ -119,6 +120,7 @@ class Rule:
     waitlist_offer: int = 60
     change_notice: int = 0
     reminders: tuple[int, ...] = (24 * 60, 2 * 60)
+    video: str = ""
     away: tuple[Span, ...] = ()
 
     def service_of(self, codes: Sequence[str]) -> Service | None:

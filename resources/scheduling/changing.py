@@ -101,40 +101,12 @@ def reason_of(inputs: Inputs, code: str, text: str = "") -> Json:
 
 #: Codes of http://terminology.hl7.org/CodeSystem/appointment-cancellation-reason.
 CODES = frozenset(
-    [
-        "pat",
-        "pat-crs",
-        "pat-cpp",
-        "pat-dec",
-        "pat-fb",
-        "pat-lt",
-        "pat-mt",
-        "pat-mv",
-        "pat-preg",
-        "pat-swl",
-        "pat-uwo",
-        "prov",
-        "prov-pers",
-        "prov-dch",
-        "prov-edu",
-        "prov-hosp",
-        "prov-labs",
-        "prov-mss",
-        "prov-onc",
-        "maint",
-        "meds-inc",
-        "other",
-        "oth-cms",
-        "oth-err",
-        "oth-fin",
-        "oth-iv",
-        "oth-int",
-        "oth-mu",
-        "oth-room",
-        "oth-oerr",
-        "oth-swie",
-        "oth-weath",
-    ]
+    {
+        *("pat", "pat-crs", "pat-cpp", "pat-dec", "pat-fb", "pat-lt", "pat-mt", "pat-mv", "pat-preg", "pat-swl"),
+        *("pat-uwo", "prov", "prov-pers", "prov-dch", "prov-edu", "prov-hosp", "prov-labs", "prov-mss", "prov-onc"),
+        *("maint", "meds-inc", "other", "oth-cms", "oth-err", "oth-fin", "oth-iv", "oth-int", "oth-mu", "oth-room"),
+        *("oth-oerr", "oth-swie", "oth-weath"),
+    }
 )
 
 

@@ -7,11 +7,15 @@ from resources.part import Part
 from resources.scheduling.aftermath import join
 from resources.scheduling.booking import book, hold
 from resources.scheduling.companion import adopt, take_times
+from resources.scheduling.feeds import calendar_feed
 from resources.scheduling.find import find
+from resources.scheduling.ical import ical
 from resources.scheduling.negotiation import accept, confirm, counter, decline, propose
 from resources.scheduling.responses import note_answers
 from resources.scheduling.rules_of_schedule import schedule_rule
+from resources.scheduling.series import book_series
 from resources.scheduling.states import APPOINTMENT, RESPONSE, SLOT, keep_following, keep_meaning, keep_voice
+from resources.scheduling.video import join_visit
 from resources.scheduling.visits import cancel, check_in, no_show, reschedule
 
 OWN = "urn:healthsphere:OperationDefinition"
@@ -30,6 +34,25 @@ PART = Part(
         Operation("find", f"{OWN}:appointment-find", find, types=TYPES, type=True),
         Operation("hold", f"{OWN}:appointment-hold", hold, types=TYPES, type=True, affects_state=True, elevated=True),
         Operation("book", f"{OWN}:appointment-book", book, types=TYPES, type=True, affects_state=True, elevated=True),
+        Operation(
+            "book-series",
+            f"{OWN}:appointment-book-series",
+            book_series,
+            types=TYPES,
+            type=True,
+            affects_state=True,
+            elevated=True,
+        ),
+        Operation("ical", f"{OWN}:appointment-ical", ical, types=TYPES, instance=True),
+        Operation("join", f"{OWN}:appointment-join", join_visit, types=TYPES, instance=True, affects_state=True),
+        Operation(
+            "calendar-feed",
+            f"{OWN}:calendar-feed",
+            calendar_feed,
+            types=("Patient", "Practitioner", "PractitionerRole", "RelatedPerson"),
+            instance=True,
+            affects_state=True,
+        ),
         of_instance("confirm", confirm),
         of_instance("decline", decline),
         of_instance("propose", propose),

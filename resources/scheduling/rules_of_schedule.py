@@ -33,7 +33,7 @@ NUMBERS = (
     ("waitlistNotice", "waitlist_notice", 0, 366 * DAY_MINUTES),
     ("waitlistOffer", "waitlist_offer", 1, 7 * DAY_MINUTES),
 )
-PARTS = frozenset({"zone", "hours", "exception", "service", "reminder", *(name for name, *_ in NUMBERS)})
+PARTS = frozenset({"zone", "hours", "exception", "service", "reminder", "video", *(name for name, *_ in NUMBERS)})
 
 
 def rule_of(schedule: Json) -> Rule | None:
@@ -58,6 +58,10 @@ def rule_of(schedule: Json) -> Rule | None:
         if not all(type(one) is int and 0 < one <= 366 * DAY_MINUTES for one in reminders):
             raise wrong("has a reminder that is no number of minutes before a visit")
         numbers["reminders"] = tuple(reminders)
+    if (video := value(found, "video")) is not None:
+        if not re.fullmatch(r"https://[^\s#?]{1,500}", str(video), re.ASCII):
+            raise wrong("has a video that is no address of https without a query")
+        numbers["video"] = str(video)
     return Rule(
         zone_of(str(zone)),
         tuple(hours_of(part) for part in extensions(found, "hours")),
