@@ -5,6 +5,7 @@ Two commands read a span of any number of Schedules: the rows of their locks, an
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -115,8 +116,11 @@ async def calendars(
         return []
     margin = timedelta(days=1)
     ids = [one for table, _ in offering for one in row_ids(table.id, start - margin, end + margin)]
-    rows = await lock_rows(reads, ids)
-    slots = await slots_of_others(reads, [table.id for table, _ in offering], start, end)
+    names = [table.id for table, _ in offering]
+    if isinstance(reads, Unit):  # runs one command after another
+        rows, slots = await lock_rows(reads, ids), await slots_of_others(reads, names, start, end)
+    else:
+        rows, slots = await asyncio.gather(lock_rows(reads, ids), slots_of_others(reads, names, start, end))
     made: list[Calendar] = []
     for table, service in offering:
         taken = [t for row in rows if row["schedule"] == table.id for t in taken_in(row)]
