@@ -43,7 +43,7 @@ from resources.scheduling.locks import TimeTakenError
 from resources.scheduling.offers import Wanted, appointment_of, is_offer, wanted_by
 from resources.scheduling.parties import Party, party_of, patients_for, seen
 from resources.scheduling.responses import answered
-from resources.scheduling.schedules import Timetable, participants_of, read, timetables, timetables_of
+from resources.scheduling.schedules import Timetable, participants_of, read, schedules_named, timetables, timetables_of
 from resources.scheduling.selection import references
 from resources.states import listed
 
@@ -133,6 +133,7 @@ async def given_in(context: Context, inputs: Inputs, base_url: str) -> Asking | 
     if draft is not None:
         if draft.get("resourceType") != "Appointment":
             raise InvalidError("`appointment-resource` is no Appointment.", key="HS-OP-PARAMETER")
+        require_sound(context, draft)
         name = str(draft.get("id", ""))
         if name and not is_offer(name) and await context.repository.current("Appointment", name) is not None:
             return name
@@ -150,6 +151,21 @@ async def given_in(context: Context, inputs: Inputs, base_url: str) -> Asking | 
     wanted = await wanted_by(context.repository.store, name)
     tables = await tables_named(context, wanted.schedules)
     return Asking(wanted, {}, tables)
+
+
+def require_sound(context: Context, draft: Json) -> None:
+    """Look at an Appointment that is not finished yet: its end, and with it its time, may be open.
+
+    Raises:
+        InvalidError: 400; every other fault of it.
+    """
+    issues = [
+        issue
+        for issue in context.repository.issues_of(draft)
+        if issue.severity in ("error", "fatal") and not (issue.rule is not None and issue.rule[1] in ("app-2", "app-3"))
+    ]
+    if issues:
+        raise InvalidError(issues)
 
 
 async def tables_named(context: Context, ids: Sequence[str]) -> tuple[Timetable, ...]:
@@ -175,7 +191,7 @@ async def asking_by(context: Context, draft: Json) -> Asking:
             "The Appointment has no start.", code="required", expression="Appointment.start", key="HS-SCHED-START"
         )
     store = context.repository.store.unguarded
-    ids = [str((value_of(one) or {}).get("reference", "")).rpartition("/")[2] for one in extensions(draft, SCHEDULE)]
+    ids = [ref.rpartition("/")[2] for ref in schedules_named(draft)]
     if not ids:
         slots = await read(store, "Slot", slots_of(draft))
         ids = [schedule_of(slot) for slot in slots]

@@ -15,9 +15,16 @@ from fhir_server.repository.changes import Change
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
 from resources.scheduling.booking import Asking, asking_by, touched, transacted
-from resources.scheduling.extensions import SCHEDULE, extensions, value_of
 from resources.scheduling.offers import Wanted
-from resources.scheduling.schedules import Timetable, found, participants_of, read, selves, timetables_of
+from resources.scheduling.schedules import (
+    Timetable,
+    found,
+    participants_of,
+    read,
+    schedules_named,
+    selves,
+    timetables_of,
+)
 from resources.states import listed
 
 Json = dict[str, Any]
@@ -72,8 +79,8 @@ def require_state(appointment: Json, states: Sequence[str], operation: str) -> N
 
 async def tables_of(reads: Any, appointment: Json) -> list[Timetable]:
     """The Schedules whose time an Appointment takes: those that it names, or those of who takes part."""
-    refs = [str((value_of(one) or {}).get("reference", "")) for one in extensions(appointment, SCHEDULE)]
-    schedules = await read(reads, "Schedule", (ref.rpartition("/")[2] for ref in refs))
+    ids = (ref.rpartition("/")[2] for ref in schedules_named(appointment))
+    schedules = await read(reads, "Schedule", ids)
     if not schedules:
         actors = [actor for actor in participants_of(appointment) if not actor.startswith("Patient/")]
         known, _ = await selves(reads, actors)

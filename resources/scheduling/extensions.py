@@ -58,6 +58,12 @@ def value(element: Json, url: str) -> Any:
     return next((value_of(one) for one in extensions(element, url)), None)
 
 
+def reference(element: Json, url: str) -> str:
+    """The reference that the first extension with a URL has; empty where there is none."""
+    found = value(element, url)
+    return str(found.get("reference", "")) if type(found) is dict else ""
+
+
 def without(element: Json, *urls: str) -> Json:
     """The element without extensions of some URLs; itself where it has none."""
     found = element.get("extension")

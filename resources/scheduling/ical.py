@@ -21,7 +21,7 @@ from fhir_server.model import codec
 from fhir_server.model.errors import UnprocessableError
 from fhir_server.model.exchange import Answer, Request
 from resources.scheduling import moment
-from resources.scheduling.extensions import ALTERNATIVE, extensions, value
+from resources.scheduling.extensions import ALTERNATIVE, extensions, reference, value
 
 Json = dict[str, Any]
 
@@ -42,7 +42,7 @@ def method_of(appointment: Json) -> str:
     """The method of RFC 5546 by which an Appointment is sent."""
     if appointment.get("status") in GONE:
         return "CANCEL"
-    by = [str((value(one, "by") or {}).get("reference", "")) for one in extensions(appointment, ALTERNATIVE)]
+    by = [reference(one, "by") for one in extensions(appointment, ALTERNATIVE)]
     return "COUNTER" if by and by[0].startswith("Patient/") else "REQUEST"
 
 
@@ -64,13 +64,11 @@ def event_of(appointment: Json, base_url: str, *, title: str = "Appointment", pe
     event.add("status", "CANCELLED" if gone else STATUS.get(str(appointment.get("status")), "TENTATIVE"))
     event.add("class", "PRIVATE")
     for row in appointment.get("participant", ()) if people else ():
-        reference = row.get("actor", {}).get("reference", "")
-        if not reference or "/" not in reference:
-            continue
-        address = vCalAddress(f"{base_url}/{reference}")
-        if reference.startswith("Practitioner") and "organizer" not in event:
+        actor = row.get("actor", {}).get("reference", "")
+        address = vCalAddress(f"{base_url}/{actor}")
+        if actor.startswith("Practitioner") and "organizer" not in event:
             event.add("organizer", address)
-        elif reference.startswith(("Patient/", "Practitioner", "RelatedPerson/")):
+        elif actor.startswith(("Patient/", "Practitioner", "RelatedPerson/")):
             address.params["PARTSTAT"] = vText(ANSWERS.get(row.get("status", ""), "NEEDS-ACTION"))
             event.add("attendee", address)
     return event

@@ -27,6 +27,7 @@ from resources.scheduling.extensions import (
     HELD_UNTIL,
     ROUND,
     extensions,
+    reference,
     value,
     value_of,
     with_extension,
@@ -62,6 +63,7 @@ async def confirm(context: Context, request: Request) -> Answer:
     party = await party_of(context)
     _, before = await seen(context, instance_of(request))
     require_decider(party, before, "confirm")
+    require_state(before, ("pending",), "confirm")
     comment = inputs.text("comment") or ""
 
     async def alter(unit: Unit, current: Json) -> tuple[Json, list[Change]]:
@@ -205,7 +207,7 @@ async def accept(context: Context, request: Request) -> Answer:
             said = response_of(current["id"], voice(party, current), "accepted", comment=comment, by="accept")
             return {**booked, "status": "booked"}, [said]
         chosen = chosen_of(current, start)
-        by_patient = str((value(chosen, "by") or {}).get("reference", "")).startswith("Patient/")
+        by_patient = reference(chosen, "by").startswith("Patient/")
         require_other_side(party, current, by_patient=by_patient)
         require_not_run_out(value(chosen, "until"))
         actor = voice(party, current) if party.decides(current) and by_patient else (patients_in(current) or ("",))[0]

@@ -14,6 +14,7 @@ from fhir_server.repository.rules import Write
 from resources.scheduling.availability import WEEKDAYS, Exceptional, Hours, Rule, Service, Span
 from resources.scheduling.extensions import AVAILABILITY, TIMEZONE, extensions, value, value_of
 from resources.scheduling.local_time import DAY_MINUTES, moment_of, zone_of
+from resources.scheduling.shapes import shaped
 
 Json = dict[str, Any]
 
@@ -73,7 +74,11 @@ def rule_of(schedule: Json) -> Rule | None:
 
 def schedule_rule(write: Write) -> Json | None:
     """Refuses a Schedule whose rules cannot be understood: nobody could book there, and nobody would know why."""
-    if write.new is not None and (write.old is None or write.old.get("extension") != write.new.get("extension")):
+    if (
+        write.new is not None
+        and shaped(write.new)
+        and (write.old is None or write.old.get("extension") != write.new.get("extension"))
+    ):
         rule_of(write.new)
     return write.new
 
@@ -89,7 +94,8 @@ def hours_of(part: Json) -> Hours:
 
 def exceptional_of(part: Json) -> Exceptional:
     """`date`, or `period` of days; without `start` and `end` it is closed."""
-    period = value(part, "period") or {}
+    given = value(part, "period")
+    period = given if type(given) is dict else {}
     first = str(value(part, "date") or period.get("start", ""))
     last = str(value(part, "date") or period.get("end", first))
     try:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fhir_server.model import codec
 from fhir_server.storage.document import FIELDS
 from resources.scheduling.availability import Rule
-from resources.scheduling.extensions import TIMEZONE, value
+from resources.scheduling.extensions import SCHEDULE, TIMEZONE, extensions, value, value_of
 from resources.scheduling.local_time import zone_of
 from resources.scheduling.rules_of_schedule import rule_of, rule_of_roles
 
@@ -127,6 +127,12 @@ def _timetable(schedule: Json, known: Mapping[str, frozenset[str]], roles: Seque
 
 def actors_of(schedule: Json) -> list[str]:
     return [a["reference"] for a in schedule.get("actor", ()) if type(a.get("reference")) is str]
+
+
+def schedules_named(appointment: Json) -> list[str]:
+    """The references to the Schedules whose time an Appointment says that it takes."""
+    values = (value_of(one) for one in extensions(appointment, SCHEDULE))
+    return [str(one.get("reference", "")) for one in values if type(one) is dict]
 
 
 def participants_of(appointment: Json) -> list[str]:

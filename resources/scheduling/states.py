@@ -20,6 +20,7 @@ from resources.scheduling.extensions import (
     without,
 )
 from resources.scheduling.schedules import participants_of
+from resources.scheduling.shapes import shaped
 from resources.states import StateMachine
 
 Json = dict[str, Any]
@@ -82,8 +83,8 @@ def keep_meaning(write: Write) -> Json | None:
         ForbiddenError: 403; a patient writes what only an operation changes for them.
     """
     new = write.new
-    if new is None:
-        return None
+    if new is None or not shaped(new):
+        return new
     require_own_place(write)
     if begins(write, "noshow") and moment.parsed(new.get("start", ""), "Appointment.start") > moment.now():
         raise UnprocessableError(
@@ -164,7 +165,7 @@ def keep_voice(write: Write) -> Json | None:
         ForbiddenError: 403.
     """
     identity = write.caller.identity
-    if write.new is None or write.by or identity.role not in (*PATIENT_SIDE, "practitioner"):
+    if write.new is None or write.by or not shaped(write.new) or identity.role not in (*PATIENT_SIDE, "practitioner"):
         return write.new
     actor = str(write.new.get("actor", {}).get("reference", ""))
     if identity.role == "practitioner":

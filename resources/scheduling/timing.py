@@ -5,13 +5,16 @@ Spec: https://hl7.org/fhir/R4/datatypes.html#Timing
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from fhir_server.model.errors import InvalidError
 from resources.scheduling import moment
 from resources.scheduling.availability import WEEKDAYS, Span
 from resources.scheduling.rules_of_schedule import clock_of
+from resources.scheduling.shapes import fits
 
 if TYPE_CHECKING:
     from resources.scheduling.find import Offer
@@ -31,6 +34,12 @@ PARTS_OF_DAY = {
     "EVE.early": (18 * 60, 20 * 60),
     "EVE.late": (20 * 60, 24 * 60),
 }
+
+
+CLOCK = re.compile(r"\d\d:\d\d", re.ASCII)
+
+#: What is looked at of a Timing.
+TIMING = {"repeat": {"dayOfWeek": [""], "when": [""], "timeOfDay": [""], "boundsPeriod": {"start": "", "end": ""}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +71,16 @@ def preferred_of(timing: Json | None) -> Preferred | None:
     """What a Timing says; None where nothing that can be told apart is said."""
     if timing is None:
         return None
+    if not fits(TIMING, timing):
+        raise InvalidError(
+            "`timing` is no Timing.",
+            code="structure",
+            expression="Parameters.parameter.where(name='timing')",
+            key="HS-OP-PARAMETER",
+        )
     repeat = timing.get("repeat", {})
     clocks = [PARTS_OF_DAY[code] for code in repeat.get("when", ()) if code in PARTS_OF_DAY]
-    clocks += [(clock_of(text), clock_of(text) + 1) for text in repeat.get("timeOfDay", ())]
+    clocks += [(clock_of(text), clock_of(text) + 1) for text in repeat.get("timeOfDay", ()) if CLOCK.match(text)]
     spans: list[Span] = []
     if bounds := repeat.get("boundsPeriod"):
         place = "Parameters.parameter.where(name='timing')"
