@@ -43,7 +43,7 @@ USUAL_REMINDERS = (24 * 60, 2 * 60)
 
 def join(context: Context) -> None:
     """Register what follows Appointments."""
-    context.feed.register(Follower("scheduling", frozenset({"Appointment"}), partial(follow, context)))
+    context.feed.register(Follower("scheduling", frozenset({"Appointment"}), partial(follow, context), before=True))
     context.timers.register(EXPIRY, partial(expire, context))
     context.timers.register(REMINDER, partial(remind, context))
     context.timers.register(FREED, partial(freed, context))
@@ -51,9 +51,7 @@ def join(context: Context) -> None:
 
 async def follow(context: Context, changes: Sequence[Changed]) -> None:
     for changed in changes:
-        store = context.repository.store.unguarded
-        past = await store.past("Appointment", changed.id, changed.version - 1) if changed.version > 1 else None
-        before = codec.decode(past.body) if past is not None and past.body is not None else {}
+        before = codec.decode(changed.before) if changed.before is not None else {}
         after = codec.decode(changed.body) if changed.body is not None else {}
         await set_timers(context, changed.id, after)
         await tell_news(context, changed, before, after)
