@@ -14,8 +14,8 @@ from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.changes import Change
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
-from resources.scheduling.booking import Asking, asking_by, touched, transacted
-from resources.scheduling.offers import Wanted
+from resources.scheduling.asking import Asking, asking_by
+from resources.scheduling.booking import touched, transacted
 from resources.scheduling.schedules import (
     Timetable,
     found,
@@ -120,6 +120,3 @@ CODES = frozenset(
 def instance_of(request: Request) -> str:
     """The id in the address of an operation of an instance."""
     return request.path[1]
-
-
-__all__ = ["Asking", "Wanted", "asking_at", "changed", "instance_of", "reason_of", "require_state", "tables_of"]

@@ -19,7 +19,8 @@ from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.changes import Change
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
-from resources.scheduling.booking import Asking, free_at, offered_by_waitlist, patients_in
+from resources.scheduling.asking import Asking, patients_in
+from resources.scheduling.booking import free_at, offered_by_waitlist
 from resources.scheduling.changing import asking_at, changed, instance_of, reason_of, require_state
 from resources.scheduling.companion import FOLLOWING
 from resources.scheduling.extensions import (
@@ -49,11 +50,20 @@ USUAL_ANSWER = timedelta(hours=72)
 
 
 def voice(party: Party, appointment: Json) -> str:
-    """As which participant somebody answers: themselves, or for the front desk the first who offers the time."""
+    """As which participant somebody answers: themselves, or for the front desk the first who offers the time.
+
+    Empty where an Appointment names nobody.
+    """
     if mine := party.among(appointment):
         return mine[0]
-    offering = [actor for actor in participants_of(appointment) if not actor.startswith("Patient/")]
-    return next((actor for actor in offering if actor.startswith("Practitioner")), (offering or ["Patient/unknown"])[0])
+    people = participants_of(appointment)
+    offering = [actor for actor in people if not actor.startswith("Patient/")]
+    return next((actor for actor in offering if actor.startswith("Practitioner")), (offering or people or [""])[0])
+
+
+def patient_of(party: Party, appointment: Json) -> str:
+    """The patient as whom is answered; somebody else where an Appointment has none."""
+    return next(iter(patients_in(appointment)), voice(party, appointment))
 
 
 async def confirm(context: Context, request: Request) -> Answer:
@@ -76,7 +86,7 @@ async def confirm(context: Context, request: Request) -> Answer:
         everybody = frozenset(participants_of(current))
         booked = answered(without(current, HELD_UNTIL, ROUND), everybody, "accepted")
         said = response_of(current["id"], actor, "accepted", comment=comment, by="confirm")
-        return {**booked, "status": "booked"}, [said]
+        return {**booked, "status": "booked"}, said
 
     # A hold that has run out is taken again here, if nobody else has the time.
     return await changed(context, request, before, "confirm", alter, await asking_at(context, before, before["start"]))
@@ -97,8 +107,8 @@ async def decline(context: Context, request: Request) -> Answer:
         actor = voice(party, current)
         said = response_of(current["id"], actor, "declined", comment=comment, by="decline")
         if offered_by_waitlist(current):
-            return waiting_again(current), [said]
-        return cancelled(answered(current, frozenset({actor}), "declined"), reason, comment), [said]
+            return waiting_again(current), said
+        return cancelled(answered(current, frozenset({actor}), "declined"), reason, comment), said
 
     return await changed(context, request, before, "decline", alter)
 
@@ -158,7 +168,7 @@ async def with_offers(
     unit: Unit, current: Json, asked: Sequence[Asking], party: Party, by: str, rounds: int, comment: str
 ) -> tuple[Json, list[Change]]:
     """The Appointment with the times on offer, and the answers that say them."""
-    actor = voice(party, current) if by == "propose" else (patients_in(current) or ("",))[0]
+    actor = voice(party, current) if by == "propose" else patient_of(party, current)
     rows: list[Json] = []
     said: list[Change] = []
     until = ""
@@ -174,11 +184,11 @@ async def with_offers(
             {"url": "start", "valueInstant": start},
             {"url": "end", "valueInstant": end},
             {"url": "until", "valueInstant": until},
-            {"url": "by", "valueReference": {"reference": actor}},
+            *([{"url": "by", "valueReference": {"reference": actor}}] if actor else []),
         ]
         parts += [{"url": "slot", "valueReference": {"reference": f"Slot/{slot}"}} for slot in free.slots]
         rows.append({"url": ALTERNATIVE, "extension": parts})
-        said.append(response_of(current["id"], actor, "tentative", start=start, end=end, comment=comment, by=by))
+        said += response_of(current["id"], actor, "tentative", start=start, end=end, comment=comment, by=by)
     resource = without(current, ALTERNATIVE, HELD_UNTIL, ROUND)
     held = {"url": HELD_UNTIL, "valueInstant": until}
     counted = [{"url": ROUND, "valueInteger": rounds}] if rounds else []
@@ -205,16 +215,16 @@ async def accept(context: Context, request: Request) -> Answer:
             everybody = frozenset(participants_of(current))
             booked = answered(without(current, HELD_UNTIL), everybody, "accepted")
             said = response_of(current["id"], voice(party, current), "accepted", comment=comment, by="accept")
-            return {**booked, "status": "booked"}, [said]
+            return {**booked, "status": "booked"}, said
         chosen = chosen_of(current, start)
         by_patient = reference(chosen, "by").startswith("Patient/")
         require_other_side(party, current, by_patient=by_patient)
         require_not_run_out(value(chosen, "until"))
-        actor = voice(party, current) if party.decides(current) and by_patient else (patients_in(current) or ("",))[0]
+        actor = voice(party, current) if by_patient else patient_of(party, current)
         begin, end = value(chosen, "start"), value(chosen, "end")
-        return booked_at(current, chosen), [
-            response_of(current["id"], actor, "accepted", start=begin, end=end, comment=comment, by="accept")
-        ]
+        return booked_at(current, chosen), response_of(
+            current["id"], actor, "accepted", start=begin, end=end, comment=comment, by="accept"
+        )
 
     return await changed(context, request, before, "accept", alter)
 

@@ -22,8 +22,10 @@ Json = dict[str, Any]
 
 def response_of(
     appointment: str, actor: str, status: str, *, start: str = "", end: str = "", comment: str = "", by: str
-) -> Change:
-    """The record of an answer."""
+) -> list[Change]:
+    """The record of an answer; none of an Appointment that names nobody who could have given it."""
+    if not actor:
+        return []
     resource: Json = {
         "resourceType": "AppointmentResponse",
         "appointment": {"reference": f"Appointment/{appointment}"},
@@ -32,7 +34,7 @@ def response_of(
         "participantStatus": status,
         **({"comment": comment} if comment else {}),
     }
-    return Change("POST", "AppointmentResponse", new_id(), resource, fresh=True, by=by)
+    return [Change("POST", "AppointmentResponse", new_id(), resource, fresh=True, by=by)]
 
 
 def answered(appointment: Json, actors: frozenset[str], status: str) -> Json:

@@ -25,17 +25,8 @@ from fhir_server.repository.changes import Change
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
-from resources.scheduling.booking import (
-    HOLD_NAMES,
-    Asking,
-    as_booked,
-    free_at,
-    given_in,
-    patients_in,
-    touched,
-    transacted,
-    written,
-)
+from resources.scheduling.asking import Asking, given_in, patients_in
+from resources.scheduling.booking import HOLD_NAMES, as_booked, free_at, touched, transacted, written
 from resources.scheduling.extensions import SERIES, with_extension
 from resources.scheduling.local_time import moment_of, zone_of
 from resources.scheduling.parties import Party, party_of, patients_for

@@ -17,7 +17,8 @@ from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.changes import Change
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
-from resources.scheduling.booking import Asking, as_booked, free_at, tables_named, written
+from resources.scheduling.asking import Asking, tables_named
+from resources.scheduling.booking import as_booked, free_at, written
 from resources.scheduling.calendars import Calendar
 from resources.scheduling.changing import asking_at, changed, instance_of, reason_of, require_state, tables_of
 from resources.scheduling.extensions import ALTERNATIVE, HELD_UNTIL, ROUND, SCHEDULE, without

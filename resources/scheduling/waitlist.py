@@ -17,8 +17,9 @@ from fhir_server.repository.changes import Change, FailedChangeError
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
+from resources.scheduling.asking import Asking
 from resources.scheduling.availability import codes_of
-from resources.scheduling.booking import Asking, free_at, written
+from resources.scheduling.booking import free_at, written
 from resources.scheduling.calendars import Calendar
 from resources.scheduling.extensions import HELD_UNTIL, OFFERED, extensions, value_of, with_extension
 from resources.scheduling.offers import Wanted
