@@ -21,6 +21,7 @@ from resources.scheduling import moment
 from resources.scheduling.booking import offered_by_waitlist
 from resources.scheduling.changing import REASONS, tables_of
 from resources.scheduling.companion import times_of
+from resources.scheduling.locks import prepare
 from resources.scheduling.schedules import participants_of
 from resources.scheduling.tell import tell
 from resources.scheduling.visits import cancelled, waiting_again
@@ -50,6 +51,7 @@ def join(context: Context) -> None:
 
 
 async def follow(context: Context, changes: Sequence[Changed]) -> None:
+    await prepare(context.repository.store)
     for changed in changes:
         before = codec.decode(changed.before) if changed.before is not None else {}
         after = codec.decode(changed.body) if changed.body is not None else {}

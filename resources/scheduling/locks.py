@@ -15,9 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakSet
 
 from fhir_server.model.errors import ConflictError, UnprocessableError
 from fhir_server.storage.rows import Row
+from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
 from resources.scheduling.moment import datetime_of, text_of, us_of
 
@@ -25,6 +27,9 @@ LOCKS = "_slot_locks"
 
 #: The longest time that one Appointment can take of a Schedule that is locked.
 MOST_DAYS = 100
+
+#: The stores whose indexes this process has looked after.
+_prepared: WeakSet[Store] = WeakSet()
 
 _DAY_US = 24 * 3600 * 1_000_000
 
@@ -105,6 +110,19 @@ def row_ids(schedule: str, start: datetime, end: datetime) -> list[str]:
 
 def taken_in(row: Row) -> list[Taken]:
     return [Taken(t["a"], t["s"], t["e"], t["k"], t["u"], tuple(t["p"])) for t in row["taken"]]
+
+
+async def prepare(store: Store) -> None:
+    """Have the indexes made, once in a process: who has what, and what may be forgotten.
+
+    It is done beside the first Appointments, never within their transactions; all is right without it, and slower.
+    """
+    store = store.unguarded
+    if store not in _prepared:
+        _prepared.add(store)
+        rows = store.rows(LOCKS)
+        await rows.index("taken.a")
+        await rows.forget_after("past")
 
 
 async def settle(unit: Unit, appointments: Iterable[str], claims: dict[str, list[Claim]], now: datetime) -> set[str]:

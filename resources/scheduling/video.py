@@ -70,6 +70,7 @@ async def link_of(store: Store, appointment_id: str, person: str, service: str) 
     """The link of a participant, made when it is first asked for; all of a visit lead to one room."""
     rows = store.unguarded.rows(ROOMS)
     past = moment.now() + timedelta(days=30)
+    await rows.forget_after("past")
     for key in (appointment_id, f"{appointment_id}/{person}"):
         await rows.make(key, {"secret": secrets.token_urlsafe(24), "past": past})
     room, own = await rows.get(appointment_id), await rows.get(f"{appointment_id}/{person}")
