@@ -14,6 +14,7 @@ from resources.scheduling import moment
 from resources.scheduling.availability import codes_of
 from resources.scheduling.bookable import bookable
 from resources.scheduling.companion import schedule_of, slots_of
+from resources.scheduling.extensions import SERVERS_OWN, without
 from resources.scheduling.offers import Wanted, is_offer, wanted_by
 from resources.scheduling.schedules import Timetable, participants_of, read, schedules_named, timetables
 from resources.scheduling.selection import references
@@ -51,6 +52,7 @@ async def given_in(context: Context, inputs: Inputs, base_url: str) -> Asking | 
         if draft.get("resourceType") != "Appointment":
             raise InvalidError("`appointment-resource` is no Appointment.", key="HS-OP-PARAMETER")
         require_sound(context, draft)
+        draft = without(draft, *SERVERS_OWN)
         name = str(draft.get("id", ""))
         if name and not is_offer(name) and await context.repository.current("Appointment", name) is not None:
             return name

@@ -49,6 +49,9 @@ from resources.states import listed
 Json = dict[str, Any]
 
 HOLD_NAMES = ("appointment-reference", "appointment-resource", "patient-reference")
+#: Times that can be held for one patient at once.
+MOST_HOLDS = 8
+
 #: What is stored and can become booked.
 BOOKABLE = ("proposed", "waitlist", "pending")
 
@@ -74,7 +77,23 @@ async def hold(context: Context, request: Request) -> Answer:
         )
     named = references(inputs, "patient-reference", request.base_url, ("Patient",)) or patients_in(given.draft)
     patients = await patients_for(context, party, named)
+    await require_few_holds(context, party, patients)
     return await made(context, request, given, party, patients, "hold")
+
+
+async def require_few_holds(context: Context, party: Party, patients: Sequence[str]) -> None:
+    """Raises UnprocessableError: 422; a patient keeps the time of others from them."""
+    if not party.is_patient:
+        return
+    waiting = {
+        "x.actor": {"$in": list(patients)},
+        "x.status": "=pending",
+        "x.date.s": {"$gt": moment.us_of(moment.now())},
+    }
+    if await context.repository.store.unguarded.count("Appointment", waiting, MOST_HOLDS) >= MOST_HOLDS:
+        raise UnprocessableError(
+            f"{MOST_HOLDS} times are held for you already; book one, or let them go by $decline.", key="HS-SCHED-HOLDS"
+        )
 
 
 async def book(context: Context, request: Request) -> Answer:

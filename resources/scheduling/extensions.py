@@ -28,6 +28,9 @@ ROUND: Final = f"{OWN}:negotiation-round"
 SERIES: Final = f"{OWN}:series"
 #: Of an Appointment on the waitlist: when a time was last offered.
 OFFERED: Final = f"{OWN}:waitlist-offered"
+#: What the server says of an Appointment, and patients do not.
+SERVERS_OWN: Final = (HELD_UNTIL, ALTERNATIVE, ROUND, SERIES, OFFERED)
+
 #: Of an OperationOutcome: an Appointment that is still possible.
 STILL_FREE: Final = f"{OWN}:still-free"
 

@@ -17,11 +17,15 @@ from fhir_server.model.errors import InvalidError
 from fhir_server.search.normalize import fold
 from resources.scheduling.availability import codes_of
 from resources.scheduling.schedules import NOT_ACTIVE, Timetable, actors_of, found, timetables
+from resources.scheduling.shapes import fits
 
 Json = dict[str, Any]
 
 #: Whose Schedules are looked at, at most, for one question.
 MOST_AT_ONCE = 50
+
+#: What is looked at of a Coding.
+_CODING = {"system": "", "code": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,13 @@ def tokens(inputs: Inputs, name: str) -> tuple[str, ...]:
     found: list[str] = []
     for given in inputs.all(name):
         if type(given) is dict:
+            if not fits({"coding": [_CODING], **_CODING}, given):
+                raise InvalidError(
+                    f"The parameter {name!r} is neither a token nor a Coding nor a CodeableConcept.",
+                    code="structure",
+                    expression=f"Parameters.parameter.where(name='{name}')",
+                    key="HS-OP-PARAMETER",
+                )
             codings = given.get("coding", [given])
             found += [f"{one.get('system', '')}|{one.get('code', '')}" for one in codings]
         else:

@@ -15,6 +15,7 @@ from resources.scheduling.extensions import (
     ALTERNATIVE,
     HELD_UNTIL,
     ROUND,
+    SERVERS_OWN,
     extensions,
     follows_appointment,
     without,
@@ -109,10 +110,10 @@ def require_own_place(write: Write) -> None:
         return
     new, old = write.new, write.old
     status = new.get("status")
-    if any(any(extensions(new, url)) for url in (HELD_UNTIL, ALTERNATIVE)) and new.get("extension") != (old or {}).get(
-        "extension"
-    ):
-        raise ForbiddenError("What is held for you is said by the server.", key="HS-SCHED-BY-OPERATION")
+    if any(list(extensions(new, url)) != list(extensions(old or {}, url)) for url in SERVERS_OWN):
+        raise ForbiddenError(
+            "What is held for you, and offered to you, is said by the server.", key="HS-SCHED-BY-OPERATION"
+        )
     if old is None or old.get("status") in WISHES:
         if status in WISHES or (old is not None and status == "cancelled"):
             return

@@ -14,7 +14,17 @@ from fhir_server.policies.roles import load_roles
 from profiles.registry import registry
 from tests.access.conftest import Callers
 from tests.conftest import InProcessServer
-from tests.resources.scheduling.conftest import CONSULTATION, Clinic, Json, at, hours, row_of, service, the_one
+from tests.resources.scheduling.conftest import (
+    BUCHAREST,
+    CONSULTATION,
+    Clinic,
+    Json,
+    at,
+    hours,
+    row_of,
+    service,
+    the_one,
+)
 
 DIRECTORY = load_roles(registry()).groups["directory"]
 
@@ -358,3 +368,33 @@ def test_what_is_booked_is_not_negotiated(practice: Practice, operation: str) ->
     given = {"start": at(16, "10:00").isoformat()} if operation in ("propose", "counter") else {}
     answer = practice.operator.call(operation, f"Appointment/{appointment['id']}", **given)
     assert answer.status_code in (409, 422), answer.text
+
+
+def test_a_patient_cannot_say_what_the_server_says(practice: Practice) -> None:
+    """Such as that a time was offered from the waitlist, which needs no confirmation."""
+    patient, client = practice.as_("patient"), practice.client("patient")
+    start = at(17, "09:00")
+    offered = {"url": "urn:healthsphere:StructureDefinition:waitlist-offered", "valueInstant": practice_text(start)}
+    draft = patient.appointment(start, 30, practice.patient, practice.doctor, status="pending", extension=[offered])
+    draft["start"] = practice_text(start)
+    made = patient.call("book", appointment_resource=draft)
+    assert made.status_code == 201, made.text
+    assert the_one(made)["status"] == "pending"
+    wish = {**draft, "status": "waitlist"}
+    refused = client.post("Appointment", json=wish)
+    assert refused.status_code == 403
+    assert "HS-SCHED-BY-OPERATION" in refused.text
+
+
+def practice_text(moment: datetime) -> str:
+    return moment.astimezone(BUCHAREST).isoformat()
+
+
+def test_a_patient_cannot_hold_a_whole_day(practice: Practice) -> None:
+    patient = practice.as_("other")
+    answers = [
+        patient.call("hold", appointment_reference=f"Appointment/{offer['id']}").status_code
+        for offer in practice.offers(18)[:10]
+    ]
+    assert answers.count(201) <= 8
+    assert answers[-1] == 422

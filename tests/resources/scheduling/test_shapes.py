@@ -99,6 +99,23 @@ def test_operations_answer_whatever_they_are_given(clinic: Clinic, data: st.Data
     assert answer.status_code < 500, (rows, answer.text)
 
 
+@given(data=st.data())
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+def test_operations_on_an_appointment_answer_whatever_they_are_given(clinic: Clinic, data: st.DataObject) -> None:
+    wish = {"status": "proposed", "participant": [{"actor": {"reference": "Practitioner/x"}, "status": "tentative"}]}
+    found = clinic.client.put("Appointment/junk", json={"resourceType": "Appointment", "id": "junk", **wish})
+    if found.status_code == 422:  # what was done to it last has ended it
+        clinic.client.delete("Appointment/junk")
+    operations = "confirm decline propose accept counter cancel reschedule check-in no-show join ical"
+    operation = data.draw(st.sampled_from(operations.split()))
+    names = st.sampled_from(["start", "end", "reason", "comment", "appointment-reference"])
+    kinds = st.sampled_from(["valueString", "valueReference", "valueInstant", "valueCodeableConcept"])
+    rows = [{"name": data.draw(names), data.draw(kinds): data.draw(junk)} for _ in range(data.draw(st.integers(0, 3)))]
+    body = {"resourceType": "Parameters", "parameter": rows}
+    answer = clinic.client.post(f"Appointment/junk/${operation}", json=body)
+    assert answer.status_code < 500, (operation, rows, answer.text)
+
+
 @pytest.mark.parametrize("name", ["start", "end", "until", "by"])
 def test_an_offer_that_lacks_something_is_refused_when_it_is_written(clinic: Clinic, name: str) -> None:
     doctor = clinic.doctor()
