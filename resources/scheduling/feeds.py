@@ -44,7 +44,7 @@ async def calendar_feed(context: Context, request: Request) -> Answer:
     person = "/".join(request.path[:2])
     await context.repository.read(*request.path[:2])
     party = await party_of(context)
-    mine = party.names | ({party.patient} if party.is_patient else set())
+    mine = party.names | ({party.patient, *party.patients} if party.is_patient else set())
     if person not in mine and party.role != "operator":
         raise ForbiddenError("A calendar feed is made by the person whose appointments it has.", key="HS-SCHED-PARTY")
     rows = context.repository.store.unguarded.rows(FEEDS)

@@ -13,6 +13,7 @@ from resources.scheduling.ical import ical
 from resources.scheduling.negotiation import accept, confirm, counter, decline, propose
 from resources.scheduling.responses import note_answers
 from resources.scheduling.rules_of_schedule import schedule_rule
+from resources.scheduling.scopes import scoped
 from resources.scheduling.series import book_series
 from resources.scheduling.states import APPOINTMENT, RESPONSE, SLOT, keep_following, keep_meaning, keep_voice
 from resources.scheduling.video import join_visit
@@ -25,19 +26,37 @@ TYPES = ("Appointment",)
 def of_instance(code: str, handle: Handler) -> Operation:
     """An operation of one Appointment."""
     definition = f"{OWN}:appointment-{code}"
-    return Operation(code, definition, handle, types=TYPES, instance=True, affects_state=True, elevated=True)
+    return Operation(
+        code, definition, scoped(handle, "u"), types=TYPES, instance=True, affects_state=True, elevated=True
+    )
 
 
 PART = Part(
     "scheduling",
     operations=(
         Operation("find", f"{OWN}:appointment-find", find, types=TYPES, type=True),
-        Operation("hold", f"{OWN}:appointment-hold", hold, types=TYPES, type=True, affects_state=True, elevated=True),
-        Operation("book", f"{OWN}:appointment-book", book, types=TYPES, type=True, affects_state=True, elevated=True),
+        Operation(
+            "hold",
+            f"{OWN}:appointment-hold",
+            scoped(hold, "c"),
+            types=TYPES,
+            type=True,
+            affects_state=True,
+            elevated=True,
+        ),
+        Operation(
+            "book",
+            f"{OWN}:appointment-book",
+            scoped(book, "c"),
+            types=TYPES,
+            type=True,
+            affects_state=True,
+            elevated=True,
+        ),
         Operation(
             "book-series",
             f"{OWN}:appointment-book-series",
-            book_series,
+            scoped(book_series, "c"),
             types=TYPES,
             type=True,
             affects_state=True,

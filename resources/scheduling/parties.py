@@ -29,12 +29,14 @@ class Party:
     Attributes:
         role: of the table of roles
         names: their references: the user's own, and the PractitionerRoles of a Practitioner
-        patient: for whom a patient or a proxy acts
+        patient: for whom a patient or a proxy acts where nobody is named
+        patients: for whom the account acts beside themselves
     """
 
     role: str
     names: frozenset[str]
     patient: str | None
+    patients: tuple[str, ...] = ()
 
     @property
     def is_patient(self) -> bool:
@@ -42,7 +44,7 @@ class Party:
 
     def among(self, appointment: Json) -> list[str]:
         """Which participants of an Appointment they are."""
-        mine = self.names | ({self.patient} if self.patient and self.is_patient else set())
+        mine = self.names | ({self.patient, *self.patients} if self.is_patient else set())
         return [actor for actor in participants_of(appointment) if actor in mine]
 
     def decides(self, appointment: Json) -> bool:
@@ -58,7 +60,7 @@ async def party_of(context: Context) -> Party:
         known, _ = await selves(context.repository.store.unguarded, [user])
         names = known[user]
     patient = identity.patient or (user if user is not None and user.startswith("Patient/") else None)
-    return Party(identity.role, names, patient)
+    return Party(identity.role, names, patient, identity.patients)
 
 
 async def seen(context: Context, appointment_id: str) -> tuple[Version, Json]:

@@ -172,7 +172,7 @@ def keep_voice(write: Write) -> Json | None:
     if identity.role == "practitioner":
         fits = actor == identity.fhir_user or actor.startswith("PractitionerRole/")
     else:
-        fits = actor in {identity.patient, identity.fhir_user} - {None}
+        fits = actor in {identity.patient, identity.fhir_user, *identity.patients} - {None}
     if not fits:
         raise ForbiddenError(
             "You answer for yourself: `actor` must be you.",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from fhir_server.model.access import AccessPolicy, Caller, Grant, Identity
+from fhir_server.model.access import AccessPolicy, Caller, Grant, Identity, Scope
 from fhir_server.policies.roles import load_roles
 from profiles.registry import registry
 from tests.access.conftest import Callers
@@ -60,7 +61,14 @@ class Practice:
             Grant("*", "cruds", compartments=frozenset(patients)),
             *(Grant(one, "rs") for one in DIRECTORY),
         )
-        identity = Identity(name, "test", role, fhir_user=user, patient=user if role == "patient" else None)
+        identity = Identity(
+            name,
+            "test",
+            role,
+            scopes=(Scope("user", "*", "cruds"),),
+            fhir_user=user,
+            patient=user if role == "patient" else None,
+        )
         operations = load_roles(registry()).roles[role].operations
         self.callers.known[name] = Caller(identity, AccessPolicy(layers=(mine,), operations=operations))
 
@@ -398,3 +406,15 @@ def test_a_patient_cannot_hold_a_whole_day(practice: Practice) -> None:
     ]
     assert answers.count(201) <= 8
     assert answers[-1] == 422
+
+
+def test_an_app_that_may_only_read_books_nothing(practice: Practice) -> None:
+    known = practice.callers.known["patient"]
+    reading = replace(known.identity, scopes=(Scope("patient", "Appointment", "rs"),))
+    practice.callers.known["reader"] = replace(known, identity=reading)
+    offer = practice.offers(19)[0]
+    refused = practice.as_("reader").call("book", appointment_reference=f"Appointment/{offer['id']}")
+    assert refused.status_code == 403
+    assert "HS-SCHED-SCOPE" in refused.text
+    place = f"Appointment/{practice.asked(19)['id']}"
+    assert "HS-SCHED-SCOPE" in practice.as_("reader").call("cancel", place).text
