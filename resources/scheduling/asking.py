@@ -54,7 +54,7 @@ async def given_in(context: Context, inputs: Inputs, base_url: str) -> Asking | 
         require_sound(context, draft)
         draft = without(draft, *SERVERS_OWN)
         name = str(draft.get("id", ""))
-        if name and not is_offer(name) and await context.repository.current("Appointment", name) is not None:
+        if name and not is_offer(name) and await context.seen.repository.current("Appointment", name) is not None:
             return name
         return await asking_by(context, draft)
     if len(named) != 1:

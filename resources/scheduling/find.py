@@ -71,13 +71,13 @@ async def find(context: Context, request: Request) -> Answer:
     start, end = span_of(inputs, now)
     patients = references(inputs, "patient-reference", request.base_url, ("Patient",))
     count = min(inputs.whole("_count", least=1) or context.limits.default_page_size, context.limits.max_page_size)
-    ignored = references(inputs, "ignore-appointment", request.base_url, ("Appointment",))
+    ignored = references(inputs, "ignore-appointment", request.base_url, ("Appointment",))[:1]
+    if ignored and await context.repository.current("Appointment", ignored[0].partition("/")[2]) is None:
+        ignored = ()  # whose times are not theirs to know stay taken
     after = after_of(inputs)
     preferred = preferred_of(inputs.resource("timing"))
     sets = await bookable(context, await selected(context, asked))
-    offers = offered(
-        context, sets, asked.visits, max(start, after[0]) if after else start, end, now=now, but=ignored[:1]
-    )
+    offers = offered(context, sets, asked.visits, max(start, after[0]) if after else start, end, now=now, but=ignored)
     found: list[Offer] = []
     async for offer in chosen(offers, after, preferred):
         found.append(offer)

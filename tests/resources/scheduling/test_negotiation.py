@@ -418,3 +418,17 @@ def test_an_app_that_may_only_read_books_nothing(practice: Practice) -> None:
     assert "HS-SCHED-SCOPE" in refused.text
     place = f"Appointment/{practice.asked(19)['id']}"
     assert "HS-SCHED-SCOPE" in practice.as_("reader").call("cancel", place).text
+
+
+def test_an_appointment_that_somebody_does_not_see_is_not_there_whatever_is_asked_of_it(practice: Practice) -> None:
+    asked = practice.asked(21)
+    other = practice.as_("other")
+    span = {"start": at(21, "00:00").isoformat(), "end": at(21, "23:00").isoformat()}
+    for name in (asked["id"], "none"):
+        seen = other.find(practitioner=practice.doctor, ignore_appointment=f"Appointment/{name}", **span)
+        assert asked["start"] not in {offer["start"] for offer in seen}
+    draft = other.appointment(at(21, "12:00"), 30, practice.other, practice.doctor, status="pending")
+    hidden = other.call("book", appointment_resource={**draft, "id": asked["id"]})
+    absent = other.call("book", appointment_resource={**draft, "id": "none"})
+    assert [hidden.status_code, absent.status_code] == [201, 409], "made anew, and then the time is taken"
+    assert the_one(hidden)["id"] != asked["id"]
