@@ -93,7 +93,7 @@ async def tell_news(context: Context, changed: Changed, before: Json, after: Jso
     kind = "appointment-moved" if moved else kind
     for person in participants_of(after):
         if person.startswith(whom):
-            await tell(context, person, kind, f"Appointment/{changed.id}", str(changed.version))
+            await tell(context, person, kind, after, str(changed.version))
 
 
 async def give_to_waitlist(context: Context, changed: Changed, before: Json, after: Json) -> None:
@@ -143,7 +143,7 @@ async def remind(context: Context, timer: Timer) -> None:
         return
     for person in participants_of(current[1]):
         if person.startswith(("Patient/", "RelatedPerson/")):
-            await tell(context, person, "appointment-reminder", f"Appointment/{timer.data['id']}", timer.key)
+            await tell(context, person, "appointment-reminder", current[1], timer.key)
 
 
 async def freed(context: Context, timer: Timer) -> None:

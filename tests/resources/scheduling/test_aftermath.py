@@ -220,3 +220,14 @@ def test_a_request_that_nobody_answers_is_cancelled_and_both_are_told(times: Tim
     assert gone["cancelationReason"]["coding"][0]["code"] == "other"
     assert told(clinic, patient) == ["appointment-cancelled"]
     assert "appointment-cancelled" in told(clinic, doctor)
+
+
+def test_what_is_told_of_a_restricted_appointment_is_as_restricted(times: Times) -> None:
+    clinic, patient = times.clinic, times.clinic.patient()
+    label = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "NOPAT"}
+    appointment = clinic.appointment(at(9, "10:00"), 30, clinic.doctor(), patient, meta={"security": [label]})
+    assert clinic.client.post("Appointment", json=appointment).status_code == 201
+    times.settle()
+    rows = clinic.client.get("Communication", params={"subject": patient}).json()["entry"]
+    assert len(rows) == 2, "to the patient and to the doctor, both of the record of the patient"
+    assert all(row["resource"]["meta"]["security"] == [label] for row in rows)
