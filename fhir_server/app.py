@@ -51,6 +51,7 @@ from fhir_server.storage.store import Store
 from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
+from integrations import calendar
 from integrations.clamd import clamd_of
 from integrations.prescription_keys import prescription_keys
 from profiles.registry import Registry, registry
@@ -290,6 +291,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)
+    others.router.routes.extend(calendar.routes(store, settings.base_url))
     others.include_router(pages(front_page_of(settings), store.ping, metrics_of(settings, entry)))
     if entry is not None:
         others.router.routes.extend(entry.routes())

@@ -353,6 +353,7 @@ class Repository(Reading):
                 ids.setdefault((checked.change.type, verb_of(checked.change)), []).append(checked.change.id)
         found = {key: await unit.get_many(key[0], wanted, key[1]) for key, wanted in ids.items()}
         outcomes: list[Committed] = []
+        ruled: list[Checked] = []
         done: list[tuple[Change, Version | None]] = []
         writes: list[tuple[Version, Version | None]] = []
         for position, given in enumerate(changes):
@@ -367,6 +368,7 @@ class Repository(Reading):
             except FhirError as error:
                 raise FailedChangeError(position, error) from error
             outcomes.append(outcome)
+            ruled.append(checked)
             if outcome.changed:
                 writes.append((outcome.version, current))
                 done.append((checked.change, outcome.before))
@@ -374,7 +376,7 @@ class Repository(Reading):
         await unit.write(writes)
         await self._rules.along(unit, self, done, self._caller)
         if self.integrity.enforced:
-            self._note(unit, changes, outcomes)
+            self._note(unit, ruled, outcomes)
         return outcomes
 
     def _note(self, unit: Unit, changes: Sequence[Checked], outcomes: Sequence[Committed]) -> None:

@@ -46,6 +46,9 @@ NEEDED: dict[str, Json] = {
 #: At the level of an instance, another query, or less.
 AT_INSTANCE: dict[str, Json] = {"graphql": {"query": "{id}"}, "document": {}}
 
+#: The one Appointment is a wish, which has no time.
+SCHEDULING = {"HS-SCHED-STATE", "HS-SCHED-START", "HS-OP-PARAMETER"}
+
 #: These ask for a confirmation, for what a fresh server does not have, or for a caller from whom something is hidden,
 #: and refuse; their own tests prove the rest.
 REFUSING = {
@@ -79,6 +82,13 @@ REFUSING = {
     "answer-withdrawal": {"HS-OP-PARAMETER"},
     "stock": {"HS-OP-PARAMETER"},
     "changes": {"HS-OP-PARAMETER"},
+    "find": {"HS-SCHED-WHOM"},
+    "hold": {"HS-OP-PARAMETER"},
+    "book": {"HS-OP-PARAMETER"},
+    "book-series": {"HS-OP-PARAMETER"},
+    "ical": {"HS-SCHED-NO-TIME"},
+    **dict.fromkeys(("confirm", "decline", "accept", "no-show", "reschedule", "check-in"), SCHEDULING),
+    **dict.fromkeys(("propose", "counter", "join"), SCHEDULING),
 }
 
 
