@@ -11,10 +11,20 @@ from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.repository.rules import Rules
 from resources import document, erasure, export
 from resources.dispensing import part as dispensing
+from resources.healthlog import part as healthlog
+from resources.monitoring import part as monitoring
 from resources.part import Part
 from resources.prescription import part as prescription
 
-PARTS: tuple[Part, ...] = (document.PART, export.PART, erasure.PART, prescription.PART, dispensing.PART)
+PARTS: tuple[Part, ...] = (
+    document.PART,
+    export.PART,
+    erasure.PART,
+    prescription.PART,
+    dispensing.PART,
+    healthlog.PART,
+    monitoring.PART,
+)
 
 #: Every operation of this server.
 OPERATIONS: tuple[Operation, ...] = (*INTERACTIONS, *(operation for part in PARTS for operation in part.operations))
