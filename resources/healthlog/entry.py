@@ -177,6 +177,4 @@ def _require_possible(node: Json, place: str) -> None:
 
 
 def _unit(words: str, place: str) -> UnprocessableError:
-    return UnprocessableError(
-        words, code="business-rule", key="HS-LOG-UNIT", expression=f"{place}.valueQuantity.code"
-    )
+    return UnprocessableError(words, code="business-rule", key="HS-LOG-UNIT", expression=f"{place}.valueQuantity.code")

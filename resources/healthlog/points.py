@@ -79,9 +79,7 @@ async def readings(
             code="too-costly",
             key="HS-OP-COST",
         )
-    return [
-        Reading(codec.decode(row["r"]), row["_id"], _first(row["s"]), row["t"]) for row in rows if "s" in row
-    ]
+    return [Reading(codec.decode(row["r"]), row["_id"], _first(row["s"]), row["t"]) for row in rows if "s" in row]
 
 
 def _first(moment: Any) -> int:

@@ -28,7 +28,7 @@ class Step:
     """One thing to do.
 
     Attributes:
-        do: raise a new alert; clear, or reopen one; move its beginning; withdraw one whose measurements are none
+        do: raise a new alert, which may be over already; clear, or reopen one; move its beginning; withdraw one whose measurements are none
     """
 
     do: Literal["raise", "clear", "reopen", "move", "withdraw"]
@@ -53,8 +53,6 @@ def steps(called_for: Sequence[Episode], there: Iterable[Raised], from_us: int) 
         same = next((r for r in left if _same(episode, r)), None)
         if same is None:
             found.append(Step("raise", episode))
-            if episode.end is not None:
-                found.append(Step("clear", episode))
             continue
         left.remove(same)
         end_us = episode.end.moment_us if episode.end else None

@@ -87,10 +87,11 @@ class Episode:
         return (end_us is None or self.start.moment_us < end_us) and (own_end is None or start_us < own_end)
 
 
-def episodes(criteria: Criteria, points: Sequence[Point], *, on_time: bool = False) -> list[Episode]:
+def episodes(criteria: Criteria, points: Sequence[Point], *, from_us: int, on_time: bool = False) -> list[Episode]:
     """The episodes in points, which are in order.
 
     Args:
+        from_us: earlier points are reckoned with, and begin none
         on_time: take each as if it had come when it was measured
     """
     found: list[Episode] = []
@@ -104,7 +105,7 @@ def episodes(criteria: Criteria, points: Sequence[Point], *, on_time: bool = Fal
                 found.append(Episode(current.start, current.figure, current.baseline, point, current.evidence))
                 current = None
                 judge.forget()
-        elif judge.breached() and (on_time or not late(criteria, point)):
+        elif point.moment_us >= from_us and judge.breached() and (on_time or not late(criteria, point)):
             figure, baseline = judge.judged
             current = Episode(point, figure, baseline, None, judge.evidence())
     return [*found, current] if current else found
@@ -160,7 +161,9 @@ class _Judge:
 
     def evidence(self) -> tuple[Point, ...]:
         newest, window_us = self._last[-1][0].moment_us, self._criteria.window_us
-        return tuple(p for p, breach in self._last if breach and (window_us is None or p.moment_us > newest - window_us))
+        return tuple(
+            p for p, breach in self._last if breach and (window_us is None or p.moment_us > newest - window_us)
+        )
 
     def forget(self) -> None:
         """An episode is over: what belonged to it begins no other."""
