@@ -7,6 +7,7 @@ they were measured. An average would hide the one value that matters.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 
 from resources.healthlog.points import Point
@@ -42,7 +43,7 @@ def reduced(points: Sequence[Point], most: int) -> list[Point]:
 def gaps(points: Sequence[Point]) -> list[tuple[int, int]]:
     """Where measurements pause: from the last before to the first after."""
     between = [
-        (a.moment_us, b.moment_us) for a, b in zip(points, points[1:], strict=False) if b.moment_us > a.moment_us
+        (a.moment_us, b.moment_us) for a, b in pairwise(points) if b.moment_us > a.moment_us
     ]
     if len(between) < LEAST_FOR_GAPS:
         return []

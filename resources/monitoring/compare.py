@@ -28,7 +28,8 @@ class Step:
     """One thing to do.
 
     Attributes:
-        do: raise a new alert, which may be over already; clear, or reopen one; move its beginning; withdraw one whose measurements are none
+        do: raise a new alert, which may be over already; clear, or reopen one; move its beginning or its end; withdraw
+            one whose measurements are none
     """
 
     do: Literal["raise", "clear", "reopen", "move", "withdraw"]

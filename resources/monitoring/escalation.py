@@ -1,4 +1,4 @@
-"""What happens to an alert with time: it is told when quiet hours are over, and told to the next one when nobody answers.
+"""What happens to an alert with time: it is told when quiet hours are over, and to the next one when nobody answers.
 
 Timers are handled at least once; the row of the alert says what was done already.
 """
