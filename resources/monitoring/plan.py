@@ -49,7 +49,7 @@ def plan_rule(write: Write) -> Json | None:
     was = old is not None and kind_of(old) is not None
     if new is None or (kind_of(new) is None and not was):
         return new
-    if was and old is not None and kind_of(new) != kind_of(old):
+    if old is not None and kind_of(new) != kind_of(old):
         raise UnprocessableError(
             "What kind of plan it is stays: a threshold cannot become another, and no other plan becomes one.",
             code="business-rule",
@@ -61,7 +61,7 @@ def plan_rule(write: Write) -> Json | None:
     threshold_of(new)
     new = _in_their_name(new, write)
     if write.by != BACK_TEST:
-        new = with_tested(new, tested_in(old) if old is not None else None)
+        new = with_tested(new, trial_in(old) if old is not None else None)
     if new.get("status") == "active":
         new = _put_in_force(new, old)
     return new
@@ -83,7 +83,7 @@ def _in_their_name(new: Json, write: Write) -> Json:
 def _put_in_force(new: Json, old: Json | None) -> Json:
     if old is not None and old.get("status") == "active" and digest_of(old) == digest_of(new):
         return new
-    tested = tested_in(new)
+    tested = trial_in(new)
     if tested is None or digest_in(tested) != digest_of(new):
         raise UnprocessableError(
             "This version of the rule was not tried on the patient's history: call $back-test, look at what it says, "
@@ -99,7 +99,7 @@ def _put_in_force(new: Json, old: Json | None) -> Json:
     return {**new, "period": {**period, "start": instant_of(now_us())}}
 
 
-def tested_in(plan: Mapping[str, Any]) -> Json | None:
+def trial_in(plan: Mapping[str, Any]) -> Json | None:
     """What the last trial of a plan came to, as the server keeps it."""
     found: Json | None = next((e for e in plan.get("extension", ()) if e.get("url") == TESTED), None)
     return found
@@ -111,7 +111,7 @@ def digest_in(tested: Json) -> str | None:
 
 def with_tested(plan: Json, tested: Json | None) -> Json:
     """The same plan with what a trial came to, or without."""
-    if tested_in(plan) == tested:
+    if trial_in(plan) == tested:
         return plan
     others = [e for e in plan.get("extension", ()) if e.get("url") != TESTED]
     extensions = [*others, tested] if tested is not None else others
