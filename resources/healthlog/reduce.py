@@ -42,9 +42,7 @@ def reduced(points: Sequence[Point], most: int) -> list[Point]:
 
 def gaps(points: Sequence[Point]) -> list[tuple[int, int]]:
     """Where measurements pause: from the last before to the first after."""
-    between = [
-        (a.moment_us, b.moment_us) for a, b in pairwise(points) if b.moment_us > a.moment_us
-    ]
+    between = [(a.moment_us, b.moment_us) for a, b in pairwise(points) if b.moment_us > a.moment_us]
     if len(between) < LEAST_FOR_GAPS:
         return []
     usual_us = median(end - start for start, end in between)

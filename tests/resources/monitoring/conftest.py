@@ -107,7 +107,9 @@ def plan_of(patient: str, *parts: Json, kind: str = "threshold", level: float = 
         "id": "rule",
         "status": "active",
         "title": "Systolic blood pressure",
-        "goal": [{"description": {"text": "not too high"}, "target": [{"measure": measure, "detailQuantity": quantity}]}],
+        "goal": [
+            {"description": {"text": "not too high"}, "target": [{"measure": measure, "detailQuantity": quantity}]}
+        ],
     }
     if parts:
         rule["extension"] = [{"url": URL, "extension": list(parts)}]

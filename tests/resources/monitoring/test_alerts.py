@@ -115,9 +115,7 @@ def test_a_patients_own_threshold_informs_and_asks_nobody_to_act(ward: Ward, pat
 # --- told twice, and by two -----------------------------------------------------------------------------------------
 
 
-def test_what_is_told_again_or_by_two_processes_at_once_raises_nothing_twice(
-    ward: Ward, patient: str
-) -> None:
+def test_what_is_told_again_or_by_two_processes_at_once_raises_nothing_twice(ward: Ward, patient: str) -> None:
     plan = ward.in_force(patient)
     observation = ward.measured(patient, 199, 0)
     body = codec.encode(ward.client.get(observation).json())
@@ -195,7 +193,9 @@ def quiet_now(ward: Ward) -> Json:
 
 
 def test_quiet_hours_hold_the_telling_and_not_the_finding(ward: Ward, patient: str) -> None:
-    ward.in_force(patient, hours("acknowledge", 1), quiet_now(ward), *tells("Practitioner/first", "Practitioner/second"))
+    ward.in_force(
+        patient, hours("acknowledge", 1), quiet_now(ward), *tells("Practitioner/first", "Practitioner/second")
+    )
     ward.measured(patient, 199, 0)
     assert ward.counts(patient) == [1, 1, 1, 1]
     assert ward.found("Communication", patient)[0]["status"] == "on-hold"

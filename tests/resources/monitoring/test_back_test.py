@@ -147,7 +147,11 @@ def test_a_rule_that_makes_no_sense_is_refused(change: Json) -> None:
     if "quantity" in change:
         rule["goal"][0]["target"][0]["detailQuantity"] = change["quantity"]
     rule |= change.get("rule", {})
-    plan = {k: v for k, v in (plan | {n: v for n, v in change.items() if n in ("contained", "author")}).items() if v is not None}
+    plan = {
+        k: v
+        for k, v in (plan | {n: v for n, v in change.items() if n in ("contained", "author")}).items()
+        if v is not None
+    }
     with pytest.raises(FhirError) as refused:
         written(None, plan)
     assert refused.value.issues[0].key == "HS-MONITOR-RULE"

@@ -139,7 +139,8 @@ class Live:
 
 def expected(rule: Criteria, history: list[Point]) -> list[tuple[int, int | None]]:
     return [
-        (e.start.moment_us, e.end.moment_us if e.end else None) for e in episodes(rule, history, from_us=0, on_time=True)
+        (e.start.moment_us, e.end.moment_us if e.end else None)
+        for e in episodes(rule, history, from_us=0, on_time=True)
     ]
 
 

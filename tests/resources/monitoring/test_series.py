@@ -93,7 +93,14 @@ def test_bands_pauses_and_nights_are_told(ward: Ward, patient: str) -> None:
 
 
 def test_wrong_parameters_are_told(ward: Ward, patient: str) -> None:
-    for wrong in ({"points": 3}, {"points": 99_999}, {"unit": "mmHg"}, {"timezone": "Berlin"}, {"point": 5}, {"patient": ""}):
+    for wrong in (
+        {"points": 3},
+        {"points": 99_999},
+        {"unit": "mmHg"},
+        {"timezone": "Berlin"},
+        {"point": 5},
+        {"patient": ""},
+    ):
         given = {"patient": patient, "code": SYSTOLIC, **wrong}
         answer = ward.client.get("Observation/$series", params={k: v for k, v in given.items() if v})
         assert answer.status_code == 400, wrong
