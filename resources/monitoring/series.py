@@ -177,7 +177,7 @@ def nights_of(span: Interval, zone: ZoneInfo) -> list[tuple[int, int]]:
         return []
     first = max(span.start_us, span.end_us - MOST_NIGHTS * 86_400_000_000)
     day = datetime.fromtimestamp(first / 1e6, UTC).astimezone(zone).date() - timedelta(days=1)
-    found = []
+    found: list[tuple[int, int]] = []
     while True:
         dusk = datetime.combine(day, DUSK, zone).timestamp()
         day += timedelta(days=1)

@@ -175,8 +175,8 @@ class _Extension:
     """The extension of a rule, by the names of its parts."""
 
     def __init__(self, rule: Mapping[str, Any]) -> None:
-        found = next((e for e in rule.get("extension", ()) if e.get("url") == EXTENSION), {})
-        self._parts: list[Json] = found.get("extension", [])
+        found = next((e for e in rule.get("extension", ()) if e.get("url") == EXTENSION), None)
+        self._parts: list[Json] = found.get("extension", []) if found else []
 
     def value(self, name: str, kind: str) -> Any:
         return next((part.get(kind) for part in self._parts if part.get("url") == name), None)

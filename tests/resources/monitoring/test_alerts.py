@@ -12,7 +12,6 @@ from fhir_server.jobs.follower import Changed
 from fhir_server.model import codec
 from fhir_server.model.clock import now_us
 from resources.monitoring.watch import Watch
-
 from tests.resources.monitoring.conftest import Ward, clears_at, hours, plan_of, tells
 
 Json = dict[str, Any]

@@ -43,10 +43,8 @@ def test_it_says_how_often_it_would_have_fired_and_when(ward: Ward, patient: str
     assert ["end" in names for names in found] == [True, True, False]
     body = {"resourceType": "Parameters", "parameter": [{"name": "days", "valueInteger": 30}]}
     assert values(ward.client.post(f"{plan}/$back-test", json=body), "times") == [2]
-    assert key(ward.client.post(f"{plan}/$back-test", json={**body, "parameter": [{"name": "days", "valueInteger": 999}]})) == (
-        400,
-        "HS-OP-PARAMETER",
-    )  # fmt: skip
+    body["parameter"] = [{"name": "days", "valueInteger": 999}]
+    assert key(ward.client.post(f"{plan}/$back-test", json=body)) == (400, "HS-OP-PARAMETER")
 
 
 def test_what_was_entered_in_error_would_not_have_fired(ward: Ward, patient: str) -> None:
