@@ -17,7 +17,6 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.figures import decimal_of
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of
 from fhir_server.interactions.stats import Code, codes_of, comparable, has, is_of, measurements_of, scale_of, wrong
-from fhir_server.model import codec
 from fhir_server.model.clock import instant_of
 from fhir_server.model.dates import OPEN_END_US, Interval, interval_of
 from fhir_server.model.exchange import Answer, Request
@@ -25,7 +24,7 @@ from resources.healthlog.measures import UCUM
 from resources.healthlog.points import Reading, points_of, readings
 from resources.healthlog.reduce import gaps, reduced
 from resources.monitoring.engine import Criteria
-from resources.monitoring.threshold import CATEGORY, OWN_THRESHOLD, THRESHOLD, Threshold, threshold_of
+from resources.monitoring.threshold import CATEGORY, OWN_THRESHOLD, THRESHOLD, Threshold, in_force
 
 Json = dict[str, Any]
 
@@ -96,7 +95,7 @@ async def thresholds(context: Context, subject: str) -> list[Threshold]:
     kinds = ",".join(f"{CATEGORY}|{kind}" for kind in (THRESHOLD, OWN_THRESHOLD))
     criteria = f"subject={subject}&category={kinds}&status=active"
     found = await context.searcher.matches("CarePlan", criteria, limit=MOST_PLANS)
-    return [threshold_of(codec.decode(version.body or b"")) for version in found]
+    return [rule for _, rule in in_force(found)]
 
 
 def _is(rule: Threshold, code: Code) -> bool:

@@ -10,7 +10,8 @@ Spec: https://hl7.org/fhir/R4/careplan.html, https://hl7.org/fhir/R4/plandefinit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import time
 from decimal import Decimal
@@ -21,6 +22,7 @@ from zoneinfo import ZoneInfo
 from fhir_server.interactions.stats import Code, scale_of
 from fhir_server.model import codec
 from fhir_server.model.errors import UnprocessableError
+from fhir_server.storage.document import Version
 from resources.healthlog.measures import UCUM, in_unit
 from resources.monitoring.engine import Criteria
 from resources.monitoring.quiet import Quiet
@@ -35,6 +37,7 @@ EXTENSION = "urn:healthsphere:StructureDefinition:threshold"
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "wk": 604_800}
 _LONGEST_US = 366 * 86_400 * 1_000_000
 HOUR_US = 3_600_000_000
+_log = logging.getLogger("healthsphere.monitoring")
 _PLACE = "CarePlan.contained[0]"
 
 
@@ -128,6 +131,16 @@ def threshold_of(plan: Mapping[str, Any]) -> Threshold:
         own=own,
         subject=subject,
     )
+
+
+def in_force(plans: Iterable[Version]) -> Iterator[tuple[str, Threshold]]:
+    """The thresholds of plans by their ids. One that cannot be read, because it was stored before there were rules for
+    it, is left out: it must not keep the others from being judged."""
+    for version in plans:
+        try:
+            yield version.id, threshold_of(codec.decode(version.body or b""))
+        except UnprocessableError:
+            _log.warning("CarePlan/%s is no threshold that can be read", version.id)
 
 
 def _author(plan: Mapping[str, Any]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from resources.monitoring.threshold import (
     OWN_THRESHOLD,
     THRESHOLD,
     Threshold,
+    in_force,
     kind_of,
     threshold_of,
 )
@@ -77,12 +78,7 @@ class Watch:
             return set()
         criteria = f"subject={','.join(local)}&category={kinds}&status=active"
         found = await self._context.searcher.matches("CarePlan", criteria, limit=MOST_PLANS)
-        wanted = set()
-        for version in found:
-            rule = threshold_of(codec.decode(version.body or b""))
-            if rule.code[1] in codes.get(rule.subject, ()):
-                wanted.add(version.id)
-        return wanted
+        return {plan_id for plan_id, rule in in_force(found) if rule.code[1] in codes.get(rule.subject, ())}
 
     async def judge(self, plan_id: str) -> None:
         """Have the alerts of a threshold be those that its patient's measurements call for."""
