@@ -9,6 +9,7 @@ from fhir_server.jobs.follower import Follower
 from resources.monitoring.back_test import back_test
 from resources.monitoring.escalation import Escalation
 from resources.monitoring.plan import plan_rule
+from resources.monitoring.progress import progress
 from resources.monitoring.series import series
 from resources.monitoring.watch import ESCALATE, TELL, Watch
 from resources.part import Part
@@ -27,6 +28,7 @@ PART = Part(
     operations=(
         Operation("series", f"{OWN}:series", series, types=("Observation",), type=True),
         Operation("back-test", f"{OWN}:back-test", back_test, types=("CarePlan",), instance=True, affects_state=True),
+        Operation("progress", f"{OWN}:progress", progress, types=("Goal",), instance=True),
     ),
     rules=(("CarePlan", plan_rule),),
     join=join,
