@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operations import OWN
 from fhir_server.interactions.registration import Operation
@@ -11,7 +14,7 @@ from resources.monitoring.escalation import Escalation
 from resources.monitoring.plan import plan_rule
 from resources.monitoring.progress import progress
 from resources.monitoring.series import series
-from resources.monitoring.watch import ESCALATE, TELL, Watch
+from resources.monitoring.watch import ESCALATE, IN_FORCE, TELL, Watch
 from resources.part import Part
 
 
@@ -23,6 +26,13 @@ def join(context: Context) -> None:
     context.timers.register(ESCALATE, escalation.escalate)
 
 
+@asynccontextmanager
+async def during(context: Context) -> AsyncIterator[None]:
+    """The rows by which thresholds are found have their index."""
+    await context.repository.store.rows(IN_FORCE).index("whose")
+    yield
+
+
 PART = Part(
     "monitoring",
     operations=(
@@ -32,4 +42,5 @@ PART = Part(
     ),
     rules=(("CarePlan", plan_rule),),
     join=join,
+    during=during,
 )

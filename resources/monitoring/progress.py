@@ -69,7 +69,7 @@ async def progress(context: Context, request: Request) -> Answer:
     _, goal_id, _ = request.path
     Inputs.of(request).only()
     goal = codec.decode((await context.repository.read("Goal", goal_id)).body or b"")
-    targets = [found for target in goal.get("target", ()) if (found := measured(target)) is not None]
+    targets = [known for target in goal.get("target", ()) if (known := measured(target)) is not None]
     subject = goal.get("subject", {}).get("reference")
     if not targets or not subject:
         raise UnprocessableError(

@@ -6,6 +6,7 @@ the order of measurement; so it does not matter in which order measurements arri
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,20 +23,16 @@ from resources.monitoring.alert import Alert, with_quiet
 from resources.monitoring.compare import Step, steps
 from resources.monitoring.engine import Episode, episodes
 from resources.monitoring.ledger import TYPES, Ledger, raised_of, row_id
-from resources.monitoring.threshold import (
-    CATEGORY,
-    OWN_THRESHOLD,
-    THRESHOLD,
-    Threshold,
-    in_force,
-    kind_of,
-    threshold_of,
-)
+from resources.monitoring.threshold import Threshold, kind_of, threshold_of
 
 Json = dict[str, Any]
 
 #: Kinds of timers: telling after quiet hours, and telling the next one.
 TELL, ESCALATE = "alert-tell", "alert-escalate"
+
+#: The collection of thresholds in force, by whose they are; this follower keeps it, of the plans that it is told of, so
+#: that a measurement of somebody without any costs one look at an index.
+IN_FORCE = "_thresholds"
 
 #: How far back measurements are judged anew.
 HORIZON_US = 90 * 86_400_000_000
@@ -72,13 +69,10 @@ class Watch:
 
     async def _plans(self, subjects: Sequence[str], codes: dict[str, set[str]]) -> set[str]:
         """The thresholds in force of some patients that judge what was measured; one database command."""
-        kinds = ",".join(f"{CATEGORY}|{kind}" for kind in (THRESHOLD, OWN_THRESHOLD))
-        local = [s for s in subjects if s.startswith("Patient/")]
-        if not local:
-            return set()
-        criteria = f"subject={','.join(local)}&category={kinds}&status=active"
-        found = await self._context.searcher.matches("CarePlan", criteria, limit=MOST_PLANS)
-        return {plan_id for plan_id, rule in in_force(found) if rule.code[1] in codes.get(rule.subject, ())}
+        whose = {digest_of_subject(subject): subject for subject in subjects}
+        rows = self._context.repository.store.rows(IN_FORCE)
+        found = await rows.first({"whose": {"$in": sorted(whose)}}, "_id", MOST_PLANS)
+        return {row["_id"] for row in found if row["code"] in codes[whose[row["whose"]]]}
 
     async def judge(self, plan_id: str) -> None:
         """Have the alerts of a threshold be those that its patient's measurements call for."""
@@ -100,11 +94,13 @@ class Watch:
         plan = codec.decode(version.body) if version is not None and version.body is not None else None
         now_us = context.timers.now_us
         if plan is None or plan.get("status") != "active":
+            await unit.remove_row(IN_FORCE, plan_id)
             for row in rows.values():
                 if row["end"] is None:
                     await self._clear(ledger, unit, row, now_us)
             return
         rule = threshold_of(plan)
+        await unit.put_row(IN_FORCE, plan_id, {"whose": digest_of_subject(rule.subject), "code": rule.code[1]})
         began_us = interval_of(plan["period"]["start"]).start_us
         horizon_us = max(began_us, now_us - HORIZON_US)
         recent = [r for r in rows.values() if not r["withdrawn"] and (r["end"] is None or r["end"] >= horizon_us)]
@@ -229,6 +225,11 @@ class Watch:
     async def _still(self, unit: Unit, row: Row) -> None:
         for kind in (TELL, ESCALATE):
             await self._context.timers.cancel_within(unit, kind, row["_id"])
+
+
+def digest_of_subject(subject: str) -> str:
+    """Whose a row is, without saying it: rows outlive a purge."""
+    return hashlib.sha256(subject.encode()).hexdigest()[:32]
 
 
 def _codes(resource: Json) -> set[str]:
