@@ -11,6 +11,8 @@ from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.repository.rules import Rules
 from resources import document, erasure, export, scheduling
 from resources.dispensing import part as dispensing
+from resources.healthlog import part as healthlog
+from resources.monitoring import part as monitoring
 from resources.part import Part
 from resources.prescription import part as prescription
 
@@ -21,6 +23,8 @@ PARTS: tuple[Part, ...] = (
     prescription.PART,
     dispensing.PART,
     scheduling.PART,
+    healthlog.PART,
+    monitoring.PART,
 )
 
 #: Every operation of this server.

@@ -119,6 +119,11 @@ class Timers:
         self._opened = False
         self._closing = False
 
+    @property
+    def now_us(self) -> int:
+        """The moment by which timers are due; handlers reckon from it when the next one is."""
+        return self._now()
+
     def register(self, kind: str, handle: Handle) -> None:
         """Say what timers of a kind do; before `open`."""
         if self._opened or kind in self._handles:

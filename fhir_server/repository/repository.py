@@ -248,7 +248,7 @@ class Repository(Reading):
 
     async def _commit_on(self, change: Change, current: Version) -> Committed:
         """Carry out a change of a version that was just read."""
-        if change.type in ("Binary", PROVENANCE) or self.integrity.enforced or self._rules.joined(change.type):
+        if change.type in ("Binary", PROVENANCE) or self.integrity.enforced or self._rules.joined(change, self._caller):
             return await self.commit(change)
         outcome = decided(await self._satisfying(self._ruled(self.check(change), current)), current)
         await self._noted([outcome.version])
@@ -257,7 +257,7 @@ class Repository(Reading):
 
     def _takes_transaction(self, change: Change) -> bool:
         """Whether other things have to be looked at, or written along, in the same moment."""
-        if self._rules.joined(change.type):
+        if self._rules.joined(change, self._caller):
             return True
         return self.integrity.enforced and (change.resource is None or bool(self.integrity.targets_of(change.resource)))
 

@@ -57,6 +57,21 @@ Companion: TypeAlias = Callable[[Unit, "Repository", Sequence[Write]], Awaitable
 
 
 @dataclass(frozen=True, slots=True)
+class Sometimes:
+    """A companion of some writes of a type, so that the others, which are many, need no transaction.
+
+    Attributes:
+        concerns: whether it has anything to do for a change by somebody, before it is known what that replaces
+    """
+
+    companion: Companion
+    concerns: Callable[[Change, Caller], bool]
+
+    async def __call__(self, unit: Unit, repository: Repository, writes: Sequence[Write]) -> None:
+        await self.companion(unit, repository, writes)
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """All rules and companions, by resource type."""
 
@@ -73,9 +88,12 @@ class Rules:
             along[resource_type] = (*along.get(resource_type, ()), companion)
         return cls(by_type, along)
 
-    def joined(self, resource_type: str) -> bool:
-        """Whether something else is written along with this type, so that it takes a transaction."""
-        return resource_type in self.companions
+    def joined(self, change: Change, caller: Caller) -> bool:
+        """Whether something else is written along with a change, so that it takes a transaction."""
+        return any(
+            not isinstance(companion, Sometimes) or companion.concerns(change, caller)
+            for companion in self.companions.get(change.type, ())
+        )
 
     def applied(self, change: Change, current: Version | None, caller: Caller) -> Change:
         """The change as the rules of its type complete it.

@@ -49,6 +49,12 @@ ASKED: dict[str, list[tuple[str, str]]] = {
     "everything": [("", ""), ("_count=2", ""), ("_type=Observation,Consent", ""), ("", parameters())],
     "lastn": [("patient={who}", ""), ("subject=Patient/{who}&max=2", ""), ("", parameters(_WHO))],
     "stats": [(_STATS, "")],
+    "series": [
+        ("patient={who}&code=http://loinc.org%7C8867-4", ""),
+        ("subject=Patient/{who}&code=8867-4&system=http://loinc.org&timezone=UTC", ""),
+    ],
+    "back-test": [("", parameters())],
+    "progress": [("", "")],
     "document": [("id={id}", ""), ("", ""), ("id={id}&persist=true", "")],
     "docref": [("patient={who}", ""), ("patient={who}&start=1900-01-01", "")],
     "convert": [("", parameters())],

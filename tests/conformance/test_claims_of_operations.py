@@ -42,6 +42,7 @@ NEEDED: dict[str, Json] = {
     "docref": {"patient": ID},
     "convert": {"input": "minimal"},
     "diff": {"from": "1", "to": "1"},
+    "series": {"patient": ID, "code": "http://loinc.org|8867-4"},
 }
 #: At the level of an instance, another query, or less.
 AT_INSTANCE: dict[str, Json] = {"graphql": {"query": "{id}"}, "document": {}}
@@ -59,6 +60,8 @@ REFUSING = {
     "break-glass": {"HS-GLASS-OPEN"},
     "mend-glass": {"HS-GLASS-OPEN"},
     "unmerge": {"HS-OP-PARAMETER"},
+    "back-test": {"HS-MONITOR-NONE"},
+    "progress": {"HS-MONITOR-GOAL"},
     "upload": {"HS-DOCUMENT-NONE"},
     "review": {"HS-OP-PARAMETER"},
     "release": {"HS-OP-PARAMETER"},

@@ -1,0 +1,1 @@
+"""Monitoring: charts of measurements, and personal thresholds that are tried on the past before they raise alerts."""
