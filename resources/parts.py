@@ -9,12 +9,21 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.operations import OPERATIONS as INTERACTIONS
 from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.repository.rules import Rules
-from resources import document, erasure, export
+from resources import communication, document, erasure, export, notification, ticket
 from resources.dispensing import part as dispensing
 from resources.part import Part
 from resources.prescription import part as prescription
 
-PARTS: tuple[Part, ...] = (document.PART, export.PART, erasure.PART, prescription.PART, dispensing.PART)
+PARTS: tuple[Part, ...] = (
+    document.PART,
+    export.PART,
+    erasure.PART,
+    prescription.PART,
+    dispensing.PART,
+    communication.PART,
+    ticket.PART,
+    notification.PART,
+)
 
 #: Every operation of this server.
 OPERATIONS: tuple[Operation, ...] = (*INTERACTIONS, *(operation for part in PARTS for operation in part.operations))
