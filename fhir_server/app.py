@@ -52,10 +52,10 @@ from fhir_server.storage.store import Store
 from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
-from integrations.clamd import clamd_of
-from integrations.prescription_keys import prescription_keys
 from integrations import realtime
+from integrations.clamd import clamd_of
 from integrations.notify import outlets_of
+from integrations.prescription_keys import prescription_keys
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
