@@ -16,7 +16,9 @@ from resources.communication.words import (
     PERSONS,
     TAGS,
     cleaned,
+    has_tag,
     is_header,
+    looks_like_header,
     participants_of,
     pointing,
     tags_of,
@@ -28,6 +30,9 @@ Json = dict[str, Any]
 
 #: What stays as it was said, whoever writes a message or a header again.
 KEPT = ("sender", "sent", "partOf", "inResponseTo")
+
+#: The operations that begin threads.
+OPENING = frozenset({"open-thread", "open-ticket"})
 
 #: The operations that change what a message says or how it is marked.
 CHANGING = frozenset({"edit", "retract", "report", "hide", "unhide", "participants"})
@@ -51,7 +56,7 @@ def communication_rule(write: Write) -> Json | None:
     new = _spoken(write.new)
     if person:
         new = _stamped(write, new)
-    thread, header = thread_of(new), is_header(new)
+    thread, header = thread_of(new), _is_header(write, new, person)
     if write.old is not None:
         _require_same_kind(write, thread, header)
     if thread is None and not header:
@@ -75,6 +80,20 @@ def communication_rule(write: Write) -> Json | None:
     if header and person:  # who begins a thread takes part in it
         new = {**new, "recipient": pointing(sorted(participants_of(new)))}
     return with_tags(new, _tags(write, new, "message" if thread else "header"))
+
+
+def _is_header(write: Write, new: Json, person: bool) -> bool:
+    """Whether it is the header of a thread.
+
+    A person begins one with what looks like it and is not over. What programs write (notices, history) may look like
+    it, too, and is one if it says so.
+    """
+    if not looks_like_header(new):
+        return False
+    if write.old is not None and is_header(write.old):
+        return True
+    begun = person and write.old is None and new.get("status") in ("preparation", "in-progress")
+    return begun or write.by in OPENING or (not person and has_tag(new, "header"))
 
 
 def _spoken(resource: Json) -> Json:

@@ -1,7 +1,7 @@
 """The words of conversations: codes of this server's own, and what a Communication is in them.
 
-A thread is a Communication without payload and without `partOf`: its header. Its recipients take part; while it is
-`in-progress` it is open. A message is a Communication that is part of a header.
+A thread is a Communication without payload and without `partOf`: its header, which has a tag. Its recipients take part;
+while it is `in-progress` it is open. A message is a Communication that is part of another.
 
 Spec: https://hl7.org/fhir/R4/communication.html
 """
@@ -48,7 +48,12 @@ def thread_of(resource: Json) -> str | None:
 
 
 def is_header(resource: Json) -> bool:
-    """Whether a Communication is the header of a thread: no payload, part of nothing, and for somebody."""
+    """Whether a stored Communication is the header of a thread."""
+    return has_tag(resource, "header") and looks_like_header(resource)
+
+
+def looks_like_header(resource: Json) -> bool:
+    """Whether a Communication has no payload, is part of nothing, and for somebody."""
     return "payload" not in resource and "partOf" not in resource and bool(resource.get("recipient"))
 
 

@@ -17,7 +17,8 @@ from resources.ticket.words import PAGE, TASKS, TICKET, coded
 
 Json = dict[str, Any]
 
-HEADER = {"resourceType": "Communication", "recipient": [{"reference": "Patient/1"}]}
+TAGS = [{"system": "urn:healthsphere:thread", "code": "header"}]
+HEADER = {"resourceType": "Communication", "meta": {"tag": TAGS}, "recipient": [{"reference": "Patient/1"}]}
 SAID = {**HEADER, "partOf": [{"reference": "Communication/1"}], "payload": [{"contentString": "x"}]}
 MACHINES: list[tuple[StateMachine, Json, Any]] = [
     (THREAD, HEADER, communication_rule),
