@@ -33,6 +33,7 @@ from fhir_server.http.openapi import Described
 from fhir_server.http.pages import FrontPage, MetricsAccess, pages
 from fhir_server.http.rates import Rate, Rates
 from fhir_server.interactions.context import Context, Limits
+from fhir_server.interactions.outlets import Outlet
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.repository.containing import CONTAINING, Containing
@@ -51,8 +52,9 @@ from fhir_server.storage.store import Store
 from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
-from integrations import calendar
+from integrations import calendar, realtime
 from integrations.clamd import clamd_of
+from integrations.notify import outlets_of
 from integrations.prescription_keys import prescription_keys
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
@@ -186,7 +188,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         containing=containing,
         rules=RULES,
         conformance=conformance_of(settings, profiles),
+        most_messages=settings.messages_per_minute,
     )
+    outlets: dict[str, Outlet] = {}
     context = Context(
         registry=known,
         repository=repository,
@@ -228,6 +232,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         creating=CREATING,
         signer=Signer(settings.data_dir / SIGNING, settings.brand_name),
         witness=Doors(trail) if trail is not None else None,
+        outlets=outlets,
     )
     background.register(context)
     for part in PARTS:
@@ -241,6 +246,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             settings, store, known, context, entrance, Doors(trail) if trail is not None else Unheard()
         )
         context = replace(context, break_glass=entry.break_glass, security=entry.security)
+    outlets |= outlets_of(settings, entry.accounts.mail if entry is not None else None)
     fhir = FhirApplication(
         context,
         base_url=settings.base_url,
@@ -292,6 +298,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)
     others.router.routes.extend(calendar.routes(store, settings.base_url))
+    if entry is not None or settings.auth == "off":
+        others.router.routes.extend(realtime.routes(store, entry.authorization.bearer if entry is not None else None))
     others.include_router(pages(front_page_of(settings), store.ping, metrics_of(settings, entry)))
     if entry is not None:
         others.router.routes.extend(entry.routes())

@@ -136,6 +136,10 @@ class Settings(CareSettings, ValidationSettings):
         description="Requests a minute that one process takes for signing in, tokens and registrations from one "
         "network address, and for tokens from one app with a secret or a key; 0: any number.",
     )
+    messages_per_minute: int = Field(
+        60, ge=0, description="Messages a minute that one person may write; 0: any number."
+    )
+    sms_webhook: SecretStr | None = Field(None, description="Address to which SMS are handed as JSON. Empty: no SMS.")
     outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Hosts at private addresses that the server may fetch key sets from, separated by commas. `none`: "

@@ -9,7 +9,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.operations import OPERATIONS as INTERACTIONS
 from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.repository.rules import Rules
-from resources import document, erasure, export, scheduling
+from resources import communication, document, erasure, export, notification, scheduling, ticket
 from resources.dispensing import part as dispensing
 from resources.healthlog import part as healthlog
 from resources.monitoring import part as monitoring
@@ -25,6 +25,9 @@ PARTS: tuple[Part, ...] = (
     scheduling.PART,
     healthlog.PART,
     monitoring.PART,
+    communication.PART,
+    ticket.PART,
+    notification.PART,
 )
 
 #: Every operation of this server.

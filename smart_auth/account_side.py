@@ -116,6 +116,7 @@ class AccountSide:
         secure = address.scheme == "https"
         self._sink = SinkMail(store) if smtp is None else None
         mail = self._sink or SmtpMail(smtp)  # type: ignore[arg-type]  # one of the two
+        self.mail = mail
         accounts = Accounts(store)
         self.sessions = BrowserSessions(
             store,

@@ -128,6 +128,15 @@ class Bearer:
             raise TokenError("revoked")
         return who
 
+    def stands(self, who: Identity) -> bool:
+        """Whether a token that was good before still is: its time is not over, and nobody has revoked it."""
+        if not who.token_id:
+            return who is OPERATOR or who == OPERATOR
+        if who.expires_us and who.expires_us <= time.time() * 1e6:
+            return False
+        made_ms = made_ms_of(who.token_id)
+        return not self._revocations.meets(who.grant_id, who.token_id, who.subject, who.client_id, made_ms)
+
     def claims(self, text: str) -> dict[str, Any]:
         """What a good access token says.
 

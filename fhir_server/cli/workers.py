@@ -35,7 +35,8 @@ class Workers:
             workers=settings.workers,
             loop="uvloop" if sys.platform != "win32" else "asyncio",
             http="fhir_server.cli.protocol:BoundedProtocol" if sys.platform != "win32" else "h11",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=4096,  # clients say nothing but who they are
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fhir_server.interactions.outlets import Outlet
 from fhir_server.interactions.ports import PdfSigner, Scanner, Witness
 from fhir_server.interactions.registration import Creating, Handler, Interaction, Operation
 from fhir_server.jobs.feed import Feed
@@ -48,7 +49,8 @@ class Context:
     opens records in emergencies; None where no access control is. `security` is what the CapabilityStatement says of
     signing in, as JSON; empty where nobody does. `scanner` looks for viruses in what is uploaded; None where there is
     none. `creating` are other ways to create resources of some types, each asked first. `signer` signs what is issued.
-    `witness` is the audit trail, for what jobs do; None where it is switched off.
+    `witness` is the audit trail, for what jobs do; None where it is switched off. `outlets` are the ways by which
+    people are told of things outside of this server, by name.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions. `jobs`, `feed` and `timers` go on beside requests. `caught_up` returns when all that was done until now
@@ -81,6 +83,7 @@ class Context:
     signer: PdfSigner | None = None
     witness: Witness | None = None
     data_dir: Path | None = None
+    outlets: Mapping[str, Outlet] = field(default_factory=dict)
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

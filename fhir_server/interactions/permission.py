@@ -85,7 +85,7 @@ def require_operation(context: Context, operation: Operation, request: Request) 
         ForbiddenError: 403; the caller may not call it.
     """
     if operation.elevated:
-        if not context.caller.policy.may_operate(operation.code):
+        if not context.caller.policy.may_operate(operation.code, request.path[0]):
             raise ForbiddenError(
                 f"Your role does not allow ${operation.code}: it reaches beyond single resources.",
                 key="HS-ACCESS-OPERATION",

@@ -149,6 +149,10 @@ class Timers:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
+    def now(self) -> int:
+        """The moment by which timers are due, in microseconds since 1970 UTC."""
+        return self._now()
+
     # --- setting ----------------------------------------------------------------------------------------------------
 
     async def set(self, kind: str, key: str, due_us: int, data: Mapping[str, Any] | None = None) -> None:

@@ -193,8 +193,10 @@ class AccessPolicy:
                 self._may[resource_type, verb] = found
         return found
 
-    def may_operate(self, operation: str) -> bool:
-        return self.operations is None or operation in self.operations
+    def may_operate(self, operation: str, resource_type: str = "") -> bool:
+        """Whether an operation may be called; of several with one code, one type's alone (`Appointment/accept`)."""
+        names = self.operations
+        return names is None or operation in names or f"{resource_type}/{operation}" in names
 
     @property
     def everything(self) -> bool:

@@ -86,6 +86,7 @@ class Repository(Reading):
         containing: Containing | None = None,
         rules: Rules = NO_RULES,
         conformance: Conformance | None = None,
+        most_messages: int = 0,
     ) -> None:
         self._store = store
         super().__init__(store)
@@ -99,6 +100,7 @@ class Repository(Reading):
         self._rules = rules
         self._conformance = conformance
         self.integrity = integrity
+        self.most_messages = most_messages  # of one person within a minute; 0: any number
 
     @property
     def store(self) -> Store:

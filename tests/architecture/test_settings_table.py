@@ -22,7 +22,8 @@ def test_the_documented_table_of_settings_equals_the_code() -> None:
 
 
 def test_every_setting_is_read_somewhere() -> None:
-    sources = [path.read_text("utf-8") for path in (ROOT / "fhir_server").rglob("*.py") if path.name != "settings.py"]
+    places = [path for name in ("fhir_server", "integrations") for path in (ROOT / name).rglob("*.py")]
+    sources = [path.read_text("utf-8") for path in places if path.name != "settings.py"]
     unread = [
         name for name in Settings.model_fields if not any(re.search(rf"settings\.{name}\b", text) for text in sources)
     ]

@@ -92,6 +92,18 @@ REFUSING = {
     "ical": {"HS-SCHED-NO-TIME"},
     **dict.fromkeys(("confirm", "decline", "accept", "no-show", "reschedule", "check-in"), SCHEDULING),
     **dict.fromkeys(("propose", "counter", "join"), SCHEDULING),
+    # The one Communication is no thread, the one Task no ticket; a server without access control asks in whose name.
+    **{
+        code: {"HS-CHAT-SENDER"}
+        for code in ("open-thread", "unread", "send", "mark-read", "acknowledge", "open-ticket")
+    },
+    **{code: {"HS-CHAT-NO-THREAD"} for code in ("close-thread", "reopen-thread", "participants", "read-state")},
+    "edit": {"HS-CHAT-NO-MESSAGE"},
+    "retract": {"HS-CHAT-NO-MESSAGE"},
+    "unhide": {"HS-CHAT-NO-MESSAGE"},
+    **{code: {"HS-OP-PARAMETER"} for code in ("report", "hide", "assign", "reroute", "resolve", "reopen")},
+    "claim": {"HS-CHAT-SENDER"},
+    **{code: {"HS-NOTIFY-PERSON"} for code in ("notification-preferences", "deliveries")},
 }
 
 

@@ -362,8 +362,24 @@ def test_an_administrator_writes_the_directory_and_sees_no_patient(world: World,
     assert policy.may("ValueSet", "u")
     assert policy.may_operate("reindex")
     assert not policy.may_operate("purge")
-    for hidden in ("Patient", "Observation", "AuditEvent", "Task", "Binary"):
+    for hidden in ("Patient", "Observation", "AuditEvent", "Binary"):
         assert not any(policy.may(hidden, verb) for verb in "cruds"), hidden
+
+
+def test_an_administrator_moderates_what_somebody_has_reported_and_sees_no_other_message(
+    world: World, ours: dict[str, str]
+) -> None:
+    me = somebody("administrator")
+    moderator = [{"coding": [{"system": "urn:healthsphere:role", "code": "moderator"}]}]
+    told = {"tag": [{"system": "urn:healthsphere:thread", "code": "reported"}]}
+    task: dict[str, Any] = {"status": "requested", "intent": "order", "for": ref(ours["mine"])}
+    other, review = world.put("Task", **task), world.put("Task", **task, performerType=moderator)
+    message: dict[str, Any] = {"status": "completed", "subject": ref(ours["mine"])}
+    unheard, reported = world.put("Communication", **message), world.put("Communication", **message, meta=told)
+    assert world.allowed(me, "Task") == {review}
+    assert world.allowed(me, "Communication") == {reported}
+    for written in (other, review, unheard, reported):
+        world.delete(written)
 
 
 def test_an_auditor_reads_the_trail_and_reviews_and_changes_no_record(world: World, ours: dict[str, str]) -> None:

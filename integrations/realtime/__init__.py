@@ -1,0 +1,5 @@
+"""Real time: what happens for somebody, told to who is connected."""
+
+from integrations.realtime.routes import routes
+
+__all__ = ["routes"]

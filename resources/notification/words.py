@@ -1,0 +1,38 @@
+"""What there is to tell, and the words for it: that there is something to look at, and nothing of anybody's health."""
+
+from __future__ import annotations
+
+from fhir_server.interactions.outlets import Letter
+
+#: Kinds that wait for no quiet hours to end.
+URGENT = frozenset({"alarm"})
+
+#: The title and the text of each kind, by language; what is not named here is told as `*`.
+WORDS = {
+    "en": {
+        "message": ("New message", "You have a new message."),
+        "ticket": ("A question waits", "A question waits for an answer."),
+        "alarm": ("Urgent: please look at once", "Something waits that cannot wait. Please look at once."),
+        "appointment": ("Your appointment", "There is news about an appointment."),
+        "reminder": ("Reminder", "There is something to remember."),
+        "*": ("Something new", "There is something new for you."),
+    },
+    "de": {
+        "message": ("Neue Nachricht", "Sie haben eine neue Nachricht."),
+        "ticket": ("Eine Anfrage wartet", "Eine Anfrage wartet auf Antwort."),
+        "alarm": (
+            "Dringend: bitte sofort ansehen",
+            "Es gibt etwas, das nicht warten kann. Bitte sehen Sie sofort nach.",
+        ),
+        "appointment": ("Ihr Termin", "Es gibt Neues zu einem Termin."),
+        "reminder": ("Erinnerung", "Es gibt etwas, woran wir Sie erinnern."),
+        "*": ("Etwas Neues", "Es gibt etwas Neues für Sie."),
+    },
+}
+
+
+def letter_of(kind: str, language: str, key: str) -> Letter:
+    """The letter for something of a kind; what a part calls `appointment-booked` is told as `appointment`."""
+    words = WORDS.get(language, WORDS["en"])
+    title, text = words.get(kind) or words.get(kind.partition("-")[0]) or words["*"]
+    return Letter(key, title, text, urgent=kind in URGENT)
