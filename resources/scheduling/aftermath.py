@@ -22,7 +22,7 @@ from resources.scheduling.booking import offered_by_waitlist
 from resources.scheduling.changing import REASONS, tables_of
 from resources.scheduling.companion import times_of
 from resources.scheduling.locks import prepare
-from resources.scheduling.schedules import participants_of
+from resources.scheduling.schedules import participants_of, schedules_named
 from resources.scheduling.tell import tell
 from resources.scheduling.visits import cancelled, waiting_again
 from resources.scheduling.waitlist import offer_freed
@@ -81,6 +81,8 @@ async def set_timers(context: Context, appointment_id: str, after: Json) -> None
 
 async def tell_news(context: Context, changed: Changed, before: Json, after: Json) -> None:
     """Tell those whom it concerns that an Appointment has come into a state, or is at another time."""
+    if not before and not schedules_named(after):
+        return  # brought in by a system as it was: no news to anybody
     status = after.get("status", "")
     moved = status == "booked" and before.get("status") == "booked" and before.get("start") != after.get("start")
     if not moved and (status == before.get("status") or status not in NEWS):

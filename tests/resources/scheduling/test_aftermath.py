@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from resources.scheduling import moment
+from resources.scheduling.extensions import SCHEDULE
 from tests.conftest import InProcessServer
 from tests.resources.scheduling.conftest import CONSULTATION, Clinic, Json, at, hours, part, service, the_one
 
@@ -197,7 +198,7 @@ def test_a_time_that_was_freed_by_moving_is_offered_too(times: Times) -> None:
 
 def test_a_request_that_nobody_answers_is_cancelled_and_both_are_told(times: Times) -> None:
     clinic, doctor, patient = times.clinic, times.clinic.doctor(), times.clinic.patient()
-    clinic.schedule(doctor)
+    schedule = clinic.schedule(doctor)
     asked = clinic.appointment(
         at(9, "10:00"),
         30,
@@ -205,10 +206,11 @@ def test_a_request_that_nobody_answers_is_cancelled_and_both_are_told(times: Tim
         patient,
         status="pending",
         extension=[
+            {"url": SCHEDULE, "valueReference": {"reference": schedule}},
             {
                 "url": "urn:healthsphere:StructureDefinition:held-until",
                 "valueInstant": (at(0, "12:00") + timedelta(hours=1)).isoformat(),
-            }
+            },
         ],
     )
     made = clinic.client.post("Appointment", json=asked).json()
@@ -225,9 +227,19 @@ def test_a_request_that_nobody_answers_is_cancelled_and_both_are_told(times: Tim
 def test_what_is_told_of_a_restricted_appointment_is_as_restricted(times: Times) -> None:
     clinic, patient = times.clinic, times.clinic.patient()
     label = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "NOPAT"}
-    appointment = clinic.appointment(at(9, "10:00"), 30, clinic.doctor(), patient, meta={"security": [label]})
+    doctor = clinic.doctor()
+    named = [{"url": SCHEDULE, "valueReference": {"reference": clinic.schedule(doctor)}}]
+    appointment = clinic.appointment(at(9, "10:00"), 30, doctor, patient, meta={"security": [label]}, extension=named)
     assert clinic.client.post("Appointment", json=appointment).status_code == 201
     times.settle()
     rows = clinic.client.get("Communication", params={"subject": patient}).json()["entry"]
     assert len(rows) == 2, "to the patient and to the doctor, both of the record of the patient"
     assert all(row["resource"]["meta"]["security"] == [label] for row in rows)
+
+
+def test_what_a_system_brings_in_as_it_was_is_news_to_nobody(times: Times) -> None:
+    clinic, doctor, patient = times.clinic, times.clinic.doctor(), times.clinic.patient()
+    made = clinic.client.post("Appointment", json=clinic.appointment(at(9, "10:00"), 30, doctor, patient))
+    assert made.status_code == 201
+    times.settle()
+    assert told(clinic, patient) == told(clinic, doctor) == []
