@@ -11,7 +11,7 @@ from __future__ import annotations
 from fhir_server.audit.rules import may_write
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.registration import Interaction, Operation
-from fhir_server.model.access import Verb
+from fhir_server.model.access import ANY_TYPE, Verb
 from fhir_server.model.errors import ForbiddenError
 from fhir_server.model.exchange import Request
 
@@ -90,6 +90,29 @@ def require_operation(context: Context, operation: Operation, request: Request) 
                 f"Your role does not allow ${operation.code}: it reaches beyond single resources.",
                 key="HS-ACCESS-OPERATION",
             )
+        require_scope(context, operation, request)
     elif operation.touches and len(request.path) > 1:
         verbs: tuple[Verb, ...] = ("u",) if operation.affects_state else ("r", "s")
         require(context, request.path[0], *verbs)
+
+
+def require_scope(context: Context, operation: Operation, request: Request) -> None:
+    """An operation that reaches beyond its caller's own view is still limited by what the app's token was granted.
+
+    The role decides who may call it at all; an app that may only read changes nothing by an operation either.
+
+    Raises:
+        ForbiddenError: 403; no scope covers the type that is operated on.
+    """
+    identity = context.caller.identity
+    if identity.role == "operator" or len(request.path) == 1:
+        return
+    resource_type = request.path[0]
+    verbs = "cu" if operation.affects_state else "rs"
+    if not any(s.type in (ANY_TYPE, resource_type) and set(s.verbs) & set(verbs) for s in identity.scopes):
+        raise ForbiddenError(
+            f"${operation.code} needs a scope such as {resource_type}.{verbs}; granted is {identity.scope!r}.",
+            key="HS-ACCESS-SCOPE",
+            expression=resource_type,
+            headers={"WWW-Authenticate": 'Bearer realm="FHIR", error="insufficient_scope"'},
+        )

@@ -138,12 +138,18 @@ def section_of(role: RoleRules, table: RoleTable) -> str:
     if role.operations is None:
         lines.append("- All operations.")
     elif role.operations:
-        lines.append(f"- Operations: {', '.join(f'`${code}`' for code in sorted(role.operations))}.")
+        lines.append(f"- Operations: {', '.join(f'`{called(code)}`' for code in sorted(role.operations))}.")
     if role.everything:
         lines += ["", "Everything that the scopes allow."]
     else:
         lines += ["", "| what | may | of |", "|---|---|---|", *rows_of(role, table)]
     return "\n".join(lines)
+
+
+def called(name: str) -> str:
+    """`$book`; of an operation that several types have, `Appointment/$accept`."""
+    of, _, code = name.rpartition("/")
+    return f"{of}/${code}" if of else f"${code}"
 
 
 def table_text() -> str:
