@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pymongo import monitoring
+
 from fhir_server.model.access import AccessPolicy, Caller, Grant, Identity
+from tests.conformance.test_command_counts import Listener
 from tests.resources.healthlog.test_entries import Callers
-from tests.resources.monitoring.conftest import Ward
+from tests.resources.monitoring.conftest import Clock, Ward
 
 Json = dict[str, Any]
 
@@ -134,3 +137,21 @@ def test_nobody_is_shown_what_they_may_not_see(make_server: Any) -> None:
         counts.append(of(answer.json()["parameter"][0]["part"], "count"))
     server.close()
     assert counts == [[0], [1]]
+
+
+def test_two_commands_are_enough_however_much_there_is(make_server: Any) -> None:
+    listener = Listener()
+    monitoring.register(listener)  # known to every client that is made from now on; it notes one database alone
+    ward = Ward(make_server, Clock())
+    listener.database = ward.servers[0].settings.mongodb_database
+    patient = ward.patient()
+    for hour in range(5):
+        ward.measured(patient, 120, hour + 1)
+    ward.in_force(patient)
+    ward.settle()
+    lines(ward, patient)
+    for codes in (SYSTOLIC, f"{SYSTOLIC},{DIASTOLIC}"):
+        with listener.noting() as noted:
+            lines(ward, patient, code=codes)
+        assert sorted(noted) == ["query CarePlan", "query Observation"]
+    ward.servers[0].close()
