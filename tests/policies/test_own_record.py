@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 
 import httpx
@@ -215,12 +216,17 @@ def test_staff_are_not_held_to_what_patients_are(ward: Ward) -> None:
 # --- what they make themselves ----------------------------------------------------------------------------------------
 
 
+#: An entry of a log says when; two at one moment would be one.
+DAYS = cycle(range(1, 10))
+
+
 def observation(*performers: str, **more: Any) -> Json:
     return {
         "resourceType": "Observation",
         "status": "final",
         "code": {"text": "weight"},
         "subject": {"reference": "Patient/ann"},
+        "effectiveDateTime": f"2026-11-0{next(DAYS)}",
         "performer": [{"reference": one} for one in performers],
         **more,
     }
@@ -269,7 +275,8 @@ def test_what_staff_made_is_not_a_patients_to_change_though_it_names_the_patient
         taken_over = make("Patient/ann", id="theirs")
         answer = ann.put(f"{name}/theirs", json=taken_over)
         assert answer.status_code == 403
-        assert answer.json()["issue"][0]["details"]["coding"][0]["code"] == "HS-ACCESS-ELEMENT"
+        key = {"Observation": "HS-LOG-STANDS", "DocumentReference": "HS-ACCESS-ELEMENT"}[name]
+        assert answer.json()["issue"][0]["details"]["coding"][0]["code"] == key
         patch = [{"op": "replace", "path": "/status", "value": "entered-in-error"}]
         assert patched(ann, f"{name}/theirs", patch, "application/json-patch+json").status_code == 403
         ward.put(make("Practitioner/gp", id="theirs"))
