@@ -21,10 +21,14 @@ from benchmarks.scenarios import Scenario, Scenarios, Settings
 from benchmarks.server import Server
 from benchmarks.target import Target
 from benchmarks.turns import Compared, Pace
+from benchmarks.validation import Validated
+from benchmarks.validation import measured as of_validation
 from fhir_server.load import LoadOptions, run
 
 #: The name, for `--only`, of what `benchmarks.access` measures.
 ACCESS = "access"
+#: The same of `benchmarks.validation`.
+VALIDATION = "validation"
 
 #: How often two scenarios that are compared take their turns.
 TURNS = 5
@@ -45,6 +49,7 @@ def main() -> int:
                 mongodb = target.version()
             finally:
                 target.close()
+    validated = _validated(options)
     guarded = _guarded(options)
     # Where the folders of the machine stand is nobody's business: their names are enough.
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
@@ -58,6 +63,7 @@ def main() -> int:
         mongodb=mongodb,
         busy=busy,
         guarded=guarded,
+        validated=validated,
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, "utf-8")
@@ -71,7 +77,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each scenario and each baseline runs")
     parser.add_argument("--concurrency", type=int, default=8, help="callers at once")
     parser.add_argument("--workers", type=int, default=1, help="server processes")
-    parser.add_argument("--only", action="append", default=[], help="names of scenarios, by commas; access is one")
+    parser.add_argument(
+        "--only", action="append", default=[], help="names of scenarios, by commas; also access, validation"
+    )
     parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER, help="folder with the archive, or with Bundles")
     parser.add_argument("--no-load", action="store_true", help="begin with few patients of our own making")
     parser.add_argument("--out", type=Path, default=Path("docs/performance.md"), help="where the report goes")
@@ -96,10 +104,9 @@ def _measured(target: Target, options: argparse.Namespace) -> tuple[list[Row], l
         scenarios.seed()
     makers = scenarios.makers()
     wanted = _wanted(options)
-    if unknown := wanted - {*makers, ACCESS}:
-        raise SystemExit(
-            f"No scenario is called {', '.join(sorted(unknown))}; there are: {', '.join((*makers, ACCESS))}."
-        )
+    known = (*makers, VALIDATION, ACCESS)
+    if unknown := wanted - {*known}:
+        raise SystemExit(f"No scenario is called {', '.join(sorted(unknown))}; there are: {', '.join(known)}.")
     rows: list[Row] = []
     comparisons: list[Comparison] = []
     for name, make in makers.items():
@@ -119,6 +126,16 @@ def _measured(target: Target, options: argparse.Namespace) -> tuple[list[Row], l
 
 def _wanted(options: argparse.Namespace) -> set[str]:
     return {name for text in options.only for name in text.split(",")}
+
+
+def _validated(options: argparse.Namespace) -> list[Validated]:
+    """What the validation of a resource takes, in a process of its own."""
+    wanted = _wanted(options)
+    if wanted and VALIDATION not in wanted:
+        return []
+    found = apart(of_validation, options.data)
+    print(*map(str, found), sep="\n", flush=True)
+    return found
 
 
 def _guarded(options: argparse.Namespace) -> list[Compared]:

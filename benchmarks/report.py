@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.generator import Measured
 from benchmarks.turns import Compared
+from benchmarks.validation import US_CORE, Validated
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,14 @@ def markdown(
     mongodb: str,
     busy: float,
     guarded: Sequence[Compared] = (),
+    validated: Sequence[Validated] = (),
 ) -> str:
     """The whole page.
 
     Args:
         busy: the machine's load average when the run began; it should have been idle
         guarded: the same requests with access control and the audit trail, and without both
+        validated: what the validation of a resource takes, by type
     """
     packages = ", ".join(f"{name} {version(name)}" for name in ("pymongo", "uvicorn", "uvloop", "msgspec", "starlette"))
     lines = [
@@ -139,6 +142,8 @@ def markdown(
         "commands of concurrent requests gains.",
         "",
     ]
+    if validated:
+        lines += validation_lines(validated)
     if guarded:
         lines += guarded_lines(guarded)
     return "\n".join(lines)
@@ -159,5 +164,33 @@ def guarded_lines(guarded: Sequence[Compared]) -> list[str]:
         "Two servers, each with a database of its own and the same 200 patients, asked in turns; medians of all turns.",
         "One has neither access control nor a trail, the other both. The clinician has all patients, the patient one.",
         "The last column compares processor time of server and database for each request (1: as cheap as without).",
+        "",
+    ]
+
+
+def validation_lines(validated: Sequence[Validated]) -> list[str]:
+    """Microseconds for the validation of a resource, beside `fhir.resources`."""
+
+    def row(one: Validated) -> str:
+        profiles = "(claims none)" if one.profiles_us is None else f"{one.profiles_us:,.0f}"
+        return (
+            f"| {one.type} | {one.count} | {one.base_us:,.0f} | {profiles} | {one.peer_us:,.0f} "
+            f"| {one.peer_us / one.base_us:.1f} | {one.wrong} | {one.refused} |"
+        )
+
+    guide = US_CORE.removesuffix(".tgz")
+    return [
+        "## Validation",
+        "",
+        "| type | resources | base, µs | and claimed profiles, µs | fhir.resources, µs | fhir.resources / base "
+        "| with errors | refused by fhir.resources |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        *map(row, validated),
+        "",
+        "Microseconds of processor time for a resource of generated patients, the best of rounds taken in turns with",
+        f"fhir.resources {version('fhir.resources')} (R4B) on the same decoded resources. *Base* is structure,",
+        "required codes and the invariants of R4; the profiles are those that the resources claim, as",
+        f"{guide} has them (it may ask for more than the patients were made for: *with errors*).",
+        "fhir.resources builds typed objects, and looks at neither invariants nor profiles.",
         "",
     ]

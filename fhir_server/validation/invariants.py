@@ -41,6 +41,14 @@ GUARANTEED = {
 CORRECTED = {
     # `Boolean` is FHIRPath's own type, which no element of FHIR is of.
     "operator = 'exists' implies (answer is Boolean)": "operator = 'exists' implies (answer is boolean)",
+    # What is absent is not equal; `{} or false` would be empty, and broken by nothing.
+    "repeats=true or initial.count() <= 1": "(repeats.exists() and repeats) or initial.count() <= 1",
+    "code.exists() or abstract = true": "code.exists() or (abstract.exists() and abstract)",
+    "(low.empty() or ((low.code = '%') and (low.system = %ucum))) and "
+    "(high.empty() or ((high.code = '%') and (high.system = %ucum)))": (
+        "(low.empty() or low.where(code = '%' and system = %ucum).exists()) and "
+        "(high.empty() or high.where(code = '%' and system = %ucum).exists())"
+    ),
 }
 
 #: Variables by which an expression looks beyond the element that it stands at.

@@ -59,14 +59,18 @@ class References:
         if match := RELATIVE.fullmatch(value):
             return self._of_type(value, match.group(1), targets)
         if match := CONDITIONAL.fullmatch(value):
-            return self._of_type(value, match.group(1), targets) or [
-                ConditionalReference(
-                    "HS-VAL-CONDITIONAL",
-                    "value",
-                    f"Found the conditional reference {shown(value)}, which only a transaction can resolve; "
-                    f"expected {EXPECTED}.",
+            faults = self._of_type(value, match.group(1), targets) or []
+            if not any(fault.severity == "error" for fault in faults):
+                # Also beside the warning of another type: what nobody resolves must not be stored.
+                faults.append(
+                    ConditionalReference(
+                        "HS-VAL-CONDITIONAL",
+                        "value",
+                        f"Found the conditional reference {shown(value)}, which only a transaction can resolve; "
+                        f"expected {EXPECTED}.",
+                    )
                 )
-            ]
+            return faults
         if ABSOLUTE.fullmatch(value):
             named = LITERAL.fullmatch(value)
             # An address that does not end in a known type and an id tells nothing about its type.

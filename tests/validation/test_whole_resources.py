@@ -67,6 +67,24 @@ def test_malformed_references_are_refused(validator: Validator, reference: str) 
     assert [(i.key, i.expression) for i in issues] == [("HS-VAL-REFERENCE", "Observation.focus[0].reference")]
 
 
+def test_a_conditional_reference_to_another_type_is_refused_too_where_nobody_resolves_it(validator: Validator) -> None:
+    slot = {
+        "resourceType": "Slot",
+        "schedule": {"reference": "Patient?identifier=1"},
+        "status": "free",
+        "start": "2024-01-01T10:00:00Z",
+        "end": "2024-01-01T10:30:00Z",
+    }
+    told = [(i.severity, i.key, i.expression) for i in validator.issues_of(slot)]
+    assert told == [
+        ("warning", "HS-VAL-TARGET", "Slot.schedule.reference"),
+        ("error", "HS-VAL-CONDITIONAL", "Slot.schedule.reference"),
+    ]
+    entry = {"resource": slot, "request": {"method": "POST", "url": "Slot"}}
+    transaction = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
+    assert keys_of(validator, transaction) == [("HS-VAL-TARGET", "Bundle.entry[0].resource.schedule.reference")]
+
+
 def test_a_reference_with_only_an_identifier_or_display_passes(validator: Validator) -> None:
     for reference in ({"identifier": {"value": "1"}}, {"display": "Amy"}, {"type": "Patient", "display": "Amy"}):
         resource = {**with_subject("x"), "focus": [reference]}
