@@ -76,7 +76,9 @@ def test_a_patient_is_cared_for_from_the_first_search_to_the_alarm(clinic: Clini
         "patient",
         "POST",
         "Communication/$open-thread",
-        given(participant={"reference": doctor}, subject={"reference": patient}, topic="Letter", message="I have sent you a letter."),
+        given(
+            participant={"reference": doctor}, subject={"reference": patient}, topic="Letter", message="See my letter."
+        ),
     )
     assert thread.status_code in (200, 201), thread.text
     header = next(r for r in resources_of(thread.json()) if r["resourceType"] == "Communication" and "partOf" not in r)
