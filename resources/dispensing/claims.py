@@ -16,7 +16,7 @@ from fhir_server.model.dates import interval_of
 from fhir_server.model.errors import ConflictError, ForbiddenError, UnprocessableError
 from fhir_server.model.exchange import Answer, Request
 from resources.dispensing.desk import ORDER, Desk, at_desk, require_concerned, told
-from resources.dispensing.papers import both, tell, to_see_to
+from resources.dispensing.papers import to_see_to
 from resources.dispensing.rows import Supply, keep
 from resources.dispensing.states import ADDRESSED, CLAIMED, FREE, HELD, OPEN, REFUSED
 from resources.dispensing.tokens import digest_of, is_it, new_token
@@ -113,10 +113,8 @@ async def reject(context: Context, request: Request) -> Answer:
             require_no_withdrawal(desk)
             await desk.move(OPEN, owner=None, secret=None, reason=reason)
             matter = "given-back"
-        await desk.write(
-            to_see_to(matter, desk.order, desk.id, reason),
-            tell(matter, desk.order, desk.id, both(desk.order), sender=pharmacy),
-        )
+        await desk.write(to_see_to(matter, desk.order, desk.id, reason))
+        await desk.tell(matter, sender=pharmacy)
         return desk
 
     desk = await at_desk(context, request.path[1], "reject", work)
@@ -157,7 +155,7 @@ async def transfer(context: Context, request: Request) -> Answer:
         if target is not None and await desk.unit.get("Organization", target.partition("/")[2]) is None:
             raise UnprocessableError(f"There is no {target} on this server.", key="HS-RX-NO-PHARMACY")
         await desk.move(OPEN if target is None else ADDRESSED, owner=target, secret=None, reason=reason)
-        await desk.write(tell("transferred", desk.order, desk.id, both(desk.order)))
+        await desk.tell("transferred")
         return desk
 
     desk = await at_desk(context, order_id, "transfer", work)

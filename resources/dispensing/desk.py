@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -18,8 +18,9 @@ from fhir_server.storage.document import Version
 from fhir_server.storage.unit import Unit
 from resources.dispensing import feed
 from resources.dispensing.codes import SIGNED, is_marked, ref
-from resources.dispensing.papers import status_of
+from resources.dispensing.papers import both, status_of, tell
 from resources.dispensing.rows import Supply, keep, not_signed, supply_of
+from resources.notification import tell_all_within
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -50,13 +51,17 @@ class Desk:
         made: the versions that were made here
     """
 
+    context: Context
     unit: Unit
-    repository: Repository
     by: str
     id: str
     order: Json
     supply: Supply
     made: list[Version] = field(default_factory=list)
+
+    @property
+    def repository(self) -> Repository:
+        return self.context.repository
 
     @property
     def reference(self) -> str:
@@ -109,6 +114,28 @@ class Desk:
         pharmacies = sorted({one for one in (self.supply.owner, *others) if one is not None})
         await feed.add(self.unit, [(one, version) for one in pharmacies])
 
+    async def tell(
+        self,
+        matter: str,
+        *,
+        sender: str | None = None,
+        code: Json | None = None,
+        text: str | None = None,
+        key: str = "",
+    ) -> None:
+        """Tell the patient and the prescriber: a Communication with the words, and a notification without them.
+
+        Args:
+            key: names the occasion, where it can be told again; else each is one of its own
+        """
+        people = both(self.order)
+        (version,) = await self.write(tell(matter, self.order, self.id, people, sender=sender, code=code, text=text))
+        await self.notify(people, f"prescription-{matter}", key or f"{version.type}/{version.id}")
+
+    async def notify(self, people: Iterable[str | None], kind: str, key: str) -> None:
+        """Have people look at the prescription."""
+        await tell_all_within(self.context, self.unit, people, kind, self.reference, key=key)
+
     async def become(self, status: str, reason: str | None = None) -> None:
         """Give the prescription another status."""
         order = {**self.order, "status": status}
@@ -147,7 +174,7 @@ async def at_desk(context: Context, order_id: str, by: str, work: Callable[[Desk
         order = codec.decode(version.body)
         if supply is None or not is_marked(order, SIGNED):
             raise not_signed(f"{ORDER}/{order_id}")
-        return await work(Desk(unit, inner.repository, by, order_id, order, supply))
+        return await work(Desk(inner, unit, by, order_id, order, supply))
 
     return await transacted(context, within)
 

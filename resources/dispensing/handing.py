@@ -13,9 +13,9 @@ from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.changes import Change
 from fhir_server.storage.document import Version
 from resources.dispensing.claims import require_dispensable, require_holder, require_no_withdrawal
-from resources.dispensing.codes import concept, ref
+from resources.dispensing.codes import concept, ref, reference_in
 from resources.dispensing.desk import ORDER, Desk, at_desk, require_concerned, told
-from resources.dispensing.papers import alarm, both, tell, to_see_to, work_on
+from resources.dispensing.papers import alarm, to_see_to, work_on
 from resources.dispensing.rows import keep
 from resources.dispensing.states import ADDRESSED, CLAIMED, CLOSED, DISPENSED, FAILED, PARTLY, WITHDRAWN
 from resources.dispensing.who import pharmacy_of
@@ -92,6 +92,8 @@ async def raise_alarm(desk: Desk, pharmacy: str) -> None:
     await desk.write(
         alarm(desk.order, desk.id, pharmacy), to_see_to("dispensed-after-withdrawal", desk.order, desk.id, pharmacy)
     )
+    prescriber = reference_in(desk.order.get("requester"))
+    await desk.notify([prescriber], "alarm", f"{desk.reference}/dispensed-after-withdrawal")
 
 
 def counted(desk: Desk, quantity: Json | None) -> Json:
@@ -199,10 +201,8 @@ async def close(context: Context, request: Request) -> Answer:
                     key="HS-RX-STATE",
                 )
             await desk.move(FAILED, reason=reason, secret=None)
-            await desk.write(
-                to_see_to("failed", desk.order, desk.id, reason),
-                tell("failed", desk.order, desk.id, both(desk.order), sender=pharmacy),
-            )
+            await desk.write(to_see_to("failed", desk.order, desk.id, reason))
+            await desk.tell("failed", sender=pharmacy)
             return desk
         await desk.move(CLOSED, reason=reason, secret=None)
         if supply.state == PARTLY and not final:

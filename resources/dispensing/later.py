@@ -15,7 +15,7 @@ from fhir_server.storage.unit import Unit
 from resources.dispensing.codes import reference_in
 from resources.dispensing.desk import Desk, at_desk
 from resources.dispensing.handing import raise_alarm
-from resources.dispensing.papers import both, tell, to_see_to
+from resources.dispensing.papers import to_see_to
 from resources.dispensing.states import CLAIMED, FREE, WITHDRAWN
 
 #: The timer of each signed prescription.
@@ -47,10 +47,8 @@ async def not_collected(context: Context, timer: Timer) -> int | None:
     async def work(desk: Desk) -> None:
         waiting = desk.supply.state in {CLAIMED, *FREE} and desk.supply.fills == 0
         if waiting and desk.order.get("status") == "active":
-            await desk.write(
-                to_see_to("not-collected", desk.order, desk.id),
-                tell("not-collected", desk.order, desk.id, both(desk.order)),
-            )
+            await desk.write(to_see_to("not-collected", desk.order, desk.id))
+            await desk.tell("not-collected", key=f"{desk.reference}/not-collected")
 
     await _if_there(context, timer.key, "not-collected", work)
     return None

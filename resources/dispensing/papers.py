@@ -1,6 +1,6 @@
 """The resources that go with a prescription: the work of pharmacies, what the prescriber must see to, what is told.
 
-No text of these leaves the server by itself; `tell` is the one place from which people are notified.
+No text of these leaves the server by itself: people are notified that there is something to look at (`Desk.tell`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def tell(
     code: Json | None = None,
     text: str | None = None,
 ) -> Json:
-    """What some people are told: a Communication now; the one place to put a notification into."""
+    """What some people are told, as a Communication."""
     told: Json = {
         "resourceType": "Communication",
         "status": "completed",

@@ -10,7 +10,6 @@ from fhir_server.model.exchange import Answer, Request
 from resources.dispensing.claims import ended
 from resources.dispensing.codes import concept
 from resources.dispensing.desk import Desk, at_desk, require_concerned, told
-from resources.dispensing.papers import both, tell
 from resources.dispensing.states import FREE, HELD
 from resources.dispensing.tokens import is_it
 from resources.dispensing.who import pharmacy_of
@@ -51,7 +50,7 @@ async def stock(context: Context, request: Request) -> Answer:
         if when is not None:
             words += f"; {when}"
         code = concept(STOCK, answer, ANSWERS[answer])
-        await desk.write(tell("stock", desk.order, desk.id, both(desk.order), sender=pharmacy, code=code, text=words))
+        await desk.tell("stock", sender=pharmacy, code=code, text=words)
         return desk
 
     desk = await at_desk(context, order_id, "stock", work)

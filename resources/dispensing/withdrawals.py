@@ -17,8 +17,9 @@ from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import ConflictError, InvalidError
 from fhir_server.model.exchange import Answer, Request
 from resources.dispensing.claims import ended, require_holder
+from resources.dispensing.codes import reference_in
 from resources.dispensing.desk import Desk, at_desk, require_concerned, require_seen, told
-from resources.dispensing.papers import both, tell, to_see_to, withdrawal_of
+from resources.dispensing.papers import to_see_to, withdrawal_of
 from resources.dispensing.states import DISPENSED, FAILED, FREE, HELD, WITHDRAWN
 from resources.dispensing.who import pharmacy_of, require_prescriber
 from resources.dispensing.wording import reason_in
@@ -60,7 +61,7 @@ async def withdraw(context: Context, request: Request) -> Answer:
         elif supply.state != FAILED or desk.order.get("status") not in ("active", "on-hold"):
             raise ended(desk)
         await desk.become(wanted, reason)
-        await desk.write(tell("withdrawn", desk.order, desk.id, both(desk.order)))
+        await desk.tell("withdrawn")
         return desk, True
 
     desk, gone = await at_desk(context, order_id, "withdraw", work)
@@ -103,9 +104,11 @@ async def answer_withdrawal(context: Context, request: Request) -> Answer:
             wanted = next(row["valueCode"] for row in task["input"] if row["type"]["text"] == "status")
             await desk.move(WITHDRAWN, secret=None, reason=reason, withdrawn_us=now_us())
             await desk.become(wanted, task["reasonCode"]["text"])
-            await desk.write(tell("withdrawn", desk.order, desk.id, both(desk.order), sender=pharmacy))
+            await desk.tell("withdrawn", sender=pharmacy)
         else:
             await desk.write(to_see_to("withdrawal-refused", desk.order, desk.id, reason))
+            prescriber = reference_in(desk.order.get("requester"))
+            await desk.notify([prescriber], "prescription-withdrawal-refused", f"Task/{asked}")
         return desk
 
     desk = await at_desk(context, order_id, "answer-withdrawal", work)

@@ -37,6 +37,7 @@ from resources.document.words import (
     notice_of,
     with_mark,
 )
+from resources.notification import tell_all
 
 Json = dict[str, Any]
 
@@ -206,6 +207,8 @@ async def told(context: Context, document_id: str, document: Json, mark: Mark, d
         await create(context, decision_on(document, document_id, mark, detail))
     author = next((a.get("reference") for a in document.get("author", []) if a.get("reference")), None)
     if NOTICE not in codes and author and author.partition("/")[0] in OWNERS:
+        focus = f"{TYPE}/{document_id}"
+        await tell_all(context, [author], "document-refused", focus, key=f"{focus}/{mark}")
         await create(context, notice_of(document, document_id, author, mark))
     if mark != "infected":
         return

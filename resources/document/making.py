@@ -22,6 +22,7 @@ from fhir_server.storage.quarantine import Mark
 from fhir_server.storage.unit import Unit
 from resources.document.kinds import HEAD_BYTES, require_taken, settled
 from resources.document.words import TYPE, review_of, with_mark
+from resources.notification import tell_all_within
 
 Json = dict[str, Any]
 
@@ -138,6 +139,9 @@ async def documented(
     async def work(unit: Unit) -> list[Committed]:
         outcomes = await context.repository.commit_within(unit, checked)
         await unit.settle([content.blob for _, content in contents])
+        if reviewed:
+            focus = f"{TYPE}/{document_id}"
+            await tell_all_within(context, unit, [review], "document-review", focus, key=focus)
         return outcomes
 
     try:

@@ -25,6 +25,7 @@ from fhir_server.storage.unit import Unit
 from resources.erasure.carry import KIND
 from resources.erasure.plan import plan_for
 from resources.erasure.words import APPROVE, HOLD, REFUSE, is_request, output, outputs, request_of
+from resources.notification import tell_all_within
 
 Json = dict[str, Any]
 
@@ -144,6 +145,8 @@ async def refuse_erasure(context: Context, request: Request) -> Answer:
             )
         changed = {**task, "status": "rejected", "statusReason": {"text": reason}}
         change = Change("PUT", "Task", version.id, changed, if_match=version.version, by=REFUSE)
+        who = task.get("requester", {}).get("reference")
+        await tell_all_within(context, unit, [who], "erasure-refused", f"Task/{version.id}", key=version.id)
         return await context.within(unit).repository.commit_one_within(unit, context.repository.check(change))
 
     outcome = await context.repository.store.transact(work)

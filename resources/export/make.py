@@ -26,6 +26,7 @@ from resources.document.content import contents_of
 from resources.document.preview import pieces_of
 from resources.export.archives import DAY_US, DAYS, ENDS, Archive, noted
 from resources.export.pages import Page, index_page, type_page
+from resources.notification import tell_all
 
 Json = dict[str, Any]
 
@@ -99,6 +100,7 @@ async def carry_on(context: Context, run: Run) -> bytes:
     await context.timers.set(ENDS, run.job_id, until_us)
     await noted(context, Archive(run.job_id, patient, wanted["subject"], blob, until_us))
     await blobs.settle(blob)
+    await tell_all(context, [wanted.get("who")], "export-ready", patient, key=run.job_id)
     return codec.encode(parameters_of({"name": "size", "valueDecimal": blob.size}))
 
 

@@ -51,7 +51,7 @@ async def export_my_data(context: Context, request: Request) -> Answer:
     if context.caught_up is not None:
         await context.caught_up()
     ids = await ids_of(context, patient.id)
-    wanted = {"patient": patient.id, "ids": ids, "subject": identity.subject}
+    wanted = {"patient": patient.id, "ids": ids, "subject": identity.subject, "who": identity.fhir_user}
     job = await context.jobs.start(KIND, "a patient's own data", wanted)
     await noted_unless_made(context, Archive(job.id, f"Patient/{patient.id}", identity.subject))
     told = outcome_of([Issue("informational", "The archive is being made.", severity="information")])

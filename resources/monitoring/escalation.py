@@ -16,7 +16,7 @@ from fhir_server.storage.unit import Unit
 from resources.monitoring.alert import UNANSWERED, Alert, with_quiet
 from resources.monitoring.ledger import TYPES, Ledger
 from resources.monitoring.threshold import Threshold, threshold_of
-from resources.monitoring.watch import ESCALATE
+from resources.monitoring.watch import ESCALATE, tell_of
 
 Json = dict[str, Any]
 
@@ -48,6 +48,7 @@ class Escalation:
                 await ledger.put(row["_id"], next=due_us)
                 await self._context.timers.set_within(unit, ESCALATE, row["_id"], due_us)
             await ledger.put(row["_id"], held=False)
+            await tell_of(self._context, unit, rule, row)
 
         await self._transact(work)
         return None
@@ -76,6 +77,7 @@ class Escalation:
                 row["task"], lambda left: {**left, "status": "requested", "owner": {"reference": recipient}}
             )
             await ledger.write([alert.communication(issue_id, recipient, now_us, held=False)])
+            await tell_of(self._context, unit, rule, {**row, "told": told})
             await ledger.put(row["_id"], told=told, next=now_us + rule.acknowledge_us)
             return now_us + rule.acknowledge_us
 

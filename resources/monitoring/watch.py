@@ -24,6 +24,7 @@ from resources.monitoring.compare import Step, steps
 from resources.monitoring.engine import Episode, episodes
 from resources.monitoring.ledger import TYPES, Ledger, raised_of, row_id
 from resources.monitoring.threshold import Threshold, kind_of, threshold_of
+from resources.notification import tell_all_within
 
 Json = dict[str, Any]
 
@@ -181,6 +182,8 @@ class Watch:
             row["task"] = f"Task/{task['id']}"
         await ledger.add(row)
         await ledger.write(made)
+        if not held:
+            await tell_of(self._context, unit, rule, row)
         if quiet_us is not None:
             await self._context.timers.set_within(unit, TELL, alert_id, quiet_us)
         elif not rule.own:
@@ -225,6 +228,12 @@ class Watch:
     async def _still(self, unit: Unit, row: Row) -> None:
         for kind in (TELL, ESCALATE):
             await self._context.timers.cancel_within(unit, kind, row["_id"])
+
+
+async def tell_of(context: Context, unit: Unit, rule: Threshold, row: Row) -> None:
+    """Notify whose turn it is, once for each episode: of what is critical as of what cannot wait."""
+    kind, turn = "alarm" if rule.critical else "alert", row["told"]
+    await tell_all_within(context, unit, [rule.tell[turn]], kind, row["issue"], key=f"{row['_id']}/{turn}")
 
 
 def digest_of_subject(subject: str) -> str:

@@ -7,6 +7,33 @@ from fhir_server.interactions.outlets import Letter
 #: Kinds that wait for no quiet hours to end.
 URGENT = frozenset({"alarm"})
 
+#: All that is told; the kinds of which there are letters, `*` for the others. `docs/operations-chat.md` explains them.
+KINDS = (
+    "alarm",
+    "alert",
+    "appointment-asked",
+    "appointment-booked",
+    "appointment-cancelled",
+    "appointment-moved",
+    "appointment-reminder",
+    "document-refused",
+    "document-review",
+    "erasure-refused",
+    "export-ready",
+    "message",
+    "prescription-failed",
+    "prescription-given-back",
+    "prescription-not-collected",
+    "prescription-refused",
+    "prescription-stock",
+    "prescription-transferred",
+    "prescription-withdrawal-refused",
+    "prescription-withdrawn",
+    "ticket",
+    "ticket-late",
+    "waitlist-offer",
+)
+
 #: The title and the text of each kind, by language; what is not named here is told as `*`.
 WORDS = {
     "en": {
@@ -15,6 +42,10 @@ WORDS = {
         "alarm": ("Urgent: please look at once", "Something waits that cannot wait. Please look at once."),
         "appointment": ("Your appointment", "There is news about an appointment."),
         "reminder": ("Reminder", "There is something to remember."),
+        "waitlist": ("A time is free", "A time for which you wait is free. It is held for you for a while."),
+        "document": ("A document", "There is news about a document."),
+        "export": ("Your archive", "The archive that you asked for is ready."),
+        "erasure": ("Your request", "Your request was decided on."),
         "*": ("Something new", "There is something new for you."),
     },
     "de": {
@@ -26,6 +57,13 @@ WORDS = {
         ),
         "appointment": ("Ihr Termin", "Es gibt Neues zu einem Termin."),
         "reminder": ("Erinnerung", "Es gibt etwas, woran wir Sie erinnern."),
+        "waitlist": (
+            "Ein Termin ist frei",
+            "Ein Termin, auf den Sie warten, ist frei. Er ist eine Weile für Sie reserviert.",
+        ),
+        "document": ("Ein Dokument", "Es gibt Neues zu einem Dokument."),
+        "export": ("Ihr Archiv", "Das Archiv, um das Sie gebeten haben, ist fertig."),
+        "erasure": ("Ihre Anfrage", "Über Ihre Anfrage wurde entschieden."),
         "*": ("Etwas Neues", "Es gibt etwas Neues für Sie."),
     },
 }

@@ -1,7 +1,7 @@
-"""Telling people that something happened: the one place that a part for notifications takes over.
+"""Telling people that something happened: by the ways that they have chosen, and in the record of the patient.
 
-Until then a Communication is made, which says what kind of thing it is about and where to look, and nothing of the
-health of anybody. The same thing told twice is one Communication.
+A notification is for its moment. What stays is a Communication, which says what kind of thing it is about and where to
+look, and nothing of the health of anybody. Both are made at once; the same thing told twice is told once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 
 from fhir_server.interactions.context import Context
 from fhir_server.model.errors import PreconditionFailedError
-from fhir_server.repository.changes import Change
+from fhir_server.repository.changes import Change, FailedChangeError
+from fhir_server.storage.unit import Unit
+from resources.notification import tell_all_within
 from resources.scheduling import moment
 from resources.scheduling.schedules import participants_of
 
@@ -42,7 +44,17 @@ async def tell(context: Context, person: str, kind: str, appointment: dict[str, 
         "recipient": [{"reference": person}],
         "sent": moment.text_of(moment.now()),
     }
+    repository = context.repository
+    change = repository.check(Change("PUT", "Communication", f"told-{name}", resource, if_absent=True))
+    await repository.store.ensure("Communication")
+
+    async def work(unit: Unit) -> None:
+        await repository.commit_within(unit, [change])
+        await tell_all_within(context, unit, [person], kind, focus, key=f"{focus}/{occasion}")
+
     try:
-        await context.repository.commit(Change("PUT", "Communication", f"told-{name}", resource, if_absent=True))
-    except PreconditionFailedError:
+        await repository.store.transact(work)
+    except FailedChangeError as failed:
+        if not isinstance(failed.cause, PreconditionFailedError):
+            raise failed.cause from failed
         return  # it was told before
