@@ -23,7 +23,7 @@ from fhir_server.model import codec
 from fhir_server.model.errors import FhirError, UnavailableError
 from fhir_server.repository.ownership import with_tag
 from fhir_server.repository.repository import Change
-from resources import export
+from resources import export, notification
 from resources.document.chain import CHAINS
 from resources.erasure.plan import plan_for
 from resources.erasure.words import CARRY_OUT, output, outputs
@@ -106,6 +106,8 @@ async def forget_rows(context: Context, victims: Victims) -> None:
         ids = {str(row.get("key", "")), str(row.get("key", "")).rpartition("/")[2]}
         if any(victims.named_in(names)) or any(ids & found for found in victims.ids.values()):
             await timers.remove(row["_id"])
+    people = [f"{kind}/{name}" for kind in ("Patient", "RelatedPerson") for name in victims.ids.get(kind, ())]
+    await notification.forget(context, people)
     documents = sorted(victims.ids.get("DocumentReference", ()))
     if documents:
         named = {"$in": documents}

@@ -19,8 +19,8 @@ from integrations.notify.push import PushOutlet, unpadded
 from integrations.notify.sms import SmsOutlet
 from resources.notification import notify, notify_within
 from resources.notification.events import after
-from resources.notification.preferences import Preferences
-from resources.notification.words import WORDS, letter_of
+from resources.notification.preferences import Preferences, preferences_of
+from resources.notification.words import KINDS, WORDS, letter_of
 from smart_auth.outbound import Outbound
 from tests.conftest import InProcessServer
 from tests.resources.communication.conftest import Clock, Practice, key_of, practice_of
@@ -197,6 +197,14 @@ def test_a_message_of_a_thread_is_told_without_what_it_says(told: Practice, ways
     events = told.server.run(after(told.server.context.repository.store, patient, 0))
     assert [(event.kind, event.focus) for event in events] == [("thread", thread), ("message", message)]
     assert "HIV" not in repr(events)
+
+
+def test_preferences_take_every_kind_that_there_is(told: Practice) -> None:
+    patient = told.patient()
+    given = [{"kind": kind, "channel": ["sms"]} for kind in KINDS]
+    assert told.call(patient, "$notification-preferences", preference=given).status_code == 200
+    found = told.server.run(preferences_of(told.server.context.repository.store, patient))
+    assert {kind: found.ways(kind) for kind in KINDS} == dict.fromkeys(KINDS, ("sms",))
 
 
 def test_every_language_has_every_kind() -> None:

@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from resources.document.examine import examine_due
+from resources.document.examine import told as tell_of
 from tests.resources.document.clamd import EICAR, LIMIT, FakeClamd
 from tests.resources.document.conftest import DOCTOR, PATIENT, Clinic, pdf_of, settled
+from tests.resources.told import Told
 
 Json = dict[str, Any]
 SECRET = EICAR + b" and words that nobody may read"
@@ -66,6 +68,20 @@ def test_an_infected_document_is_entered_in_error_and_everybody_concerned_hears(
         assert ann.get(f"Task/{tasks['decide-quarantine']['id']}").status_code == 404
     with clinic.as_("auditor") as auditor:
         assert auditor.get(f"Task/{tasks['decide-quarantine']['id']}").status_code == 200
+
+
+def test_who_sent_it_and_who_is_to_look_have_one_event_and_one_mail(clinic: Clinic) -> None:
+    with clinic.as_("ann") as ann, clinic.as_("operator") as operator:
+        news = Told(clinic.server, operator, PATIENT, DOCTOR)
+        document = sent(ann, SECRET, review=DOCTOR)
+        name = f"DocumentReference/{document['id']}"
+        notice = tasks_about(clinic, document)["document-refused"]  # the process died before it had made this
+        assert operator.delete(f"Task/{notice['id']}").status_code in (200, 204)
+        for _ in range(2):
+            clinic.server.run(tell_of(clinic.server.context, document["id"], document, "infected", ""))
+        for person, kind in ((PATIENT, "document-refused"), (DOCTOR, "document-review")):
+            assert news.events(person, name) == news.mails(person, name) == [(kind, name)]
+        assert all("Eicar" not in letter.text for letter in news.letters)
 
 
 DOORS = [

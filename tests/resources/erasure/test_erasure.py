@@ -12,9 +12,12 @@ import pytest
 
 from resources.erasure.words import CARRY_OUT, CODE, STATES, SYSTEM
 from resources.export.archives import rows_of
+from resources.notification import notify
+from resources.notification.events import after, heads_of
 from tests.conftest import InProcessServer
 from tests.resources.document.conftest import DOCTOR, PATIENT, Clinic, make_clinic, people
 from tests.resources.document.test_quarantine import sent, url_of
+from tests.resources.told import Told
 
 Json = dict[str, Any]
 REASON = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": "an inquiry goes on"}]}
@@ -139,6 +142,9 @@ def test_a_record_is_erased_but_for_what_the_law_keeps(clinic: Clinic, record: J
 
 
 def test_a_record_without_anything_to_keep_goes_as_a_whole(clinic: Clinic) -> None:
+    context = clinic.server.context
+    store = context.repository.store
+    clinic.server.run(notify(context, "Patient/bob", "export-ready", "Patient/bob", key="before"))
     with clinic.as_("operator") as operator, clinic.as_("bob") as bob:
         task = values(bob.post("Patient/bob/$request-erasure"))["task"]["valueReference"]["reference"]
         for name in ("auditor", "administrator"):
@@ -147,6 +153,8 @@ def test_a_record_without_anything_to_keep_goes_as_a_whole(clinic: Clinic) -> No
         assert done["status"] == "completed", done
         assert operator.get("Patient/bob").status_code == 404
         assert "bob" not in str(done)
+        assert clinic.server.run(after(store, "Patient/bob", 0)) == [], "what bob was told goes, too"
+        assert clinic.server.run(heads_of(store, ["Patient/bob"])) == {}
 
 
 def test_only_who_is_meant_asks_approves_and_refuses(clinic: Clinic, record: Json) -> None:
@@ -163,6 +171,15 @@ def test_only_who_is_meant_asks_approves_and_refuses(clinic: Clinic, record: Jso
         assert ann.get(task).json()["statusReason"]["text"] == "an inquiry goes on"
         late = clinic.as_("auditor-2").post(f"{task}/$approve-erasure")
         assert (late.status_code, "HS-ERASURE-STATE" in late.text) == (409, True)
+
+
+def test_who_asked_hears_once_that_it_was_refused(clinic: Clinic, record: Json) -> None:
+    with clinic.as_("operator") as operator:
+        news = Told(clinic.server, operator, PATIENT)
+        task = asked(clinic)
+        for status in (200, 409):
+            assert clinic.as_("auditor").post(f"{task}/$refuse-erasure", json=REASON).status_code == status
+        assert news.events(PATIENT, task) == news.mails(PATIENT, task) == [("erasure-refused", task)]
 
 
 def test_a_legal_hold_refuses_every_removal_until_it_ends(clinic: Clinic, record: Json) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 import time
 import zipfile
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -14,10 +16,11 @@ import httpx
 import pytest
 
 from fhir_server.model.clock import now_us
-from resources.export.archives import ENDS, rows_of
-from resources.export.make import safe
+from resources.export.archives import ENDS, KIND, rows_of
+from resources.export.make import carry_on, safe
 from tests.resources.document.conftest import DOCTOR, OTHER, PATIENT, Clinic
 from tests.resources.document.test_quarantine import SECRET, sent
+from tests.resources.told import Told
 
 Json = dict[str, Any]
 EVIL = "<script>alert('x')</script>"
@@ -193,3 +196,24 @@ def test_a_purge_takes_the_archives_of_the_patient_along(clinic: Clinic) -> None
 )
 def test_names_of_files_mean_nothing_to_any_file_system(title: str, kind: str, name: str) -> None:
     assert safe(title, kind) == name
+
+
+def test_who_asked_hears_once_when_the_archive_is_ready_though_it_was_made_twice(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies when it has told, and another one begins anew."""
+    context = clinic.server.context
+    done = threading.Event()
+
+    async def twice(context: Any, run: Any) -> bytes:
+        await carry_on(context, run)
+        size = await carry_on(context, run)
+        done.set()
+        return size
+
+    monkeypatch.setitem(context.jobs._works, KIND, partial(twice, context))
+    with clinic.as_("bob") as bob, clinic.as_("operator") as operator:
+        news = Told(clinic.server, operator, OTHER)
+        made(bob, OTHER)
+        assert done.wait(60)
+        assert news.events(OTHER, OTHER) == news.mails(OTHER, OTHER) == [("export-ready", OTHER)]

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from fhir_server.jobs.follower import Changed
+from fhir_server.jobs.timers import Timer
 from fhir_server.model import codec
 from fhir_server.model.clock import now_us
-from resources.monitoring.watch import Watch
+from resources.monitoring.escalation import Escalation
+from resources.monitoring.watch import ESCALATE, Watch
 from tests.resources.monitoring.conftest import Ward, clears_at, hours, plan_of, tells
+from tests.resources.told import Told
 
 Json = dict[str, Any]
 
@@ -128,6 +131,42 @@ def test_what_is_told_again_or_by_two_processes_at_once_raises_nothing_twice(war
     assert ward.counts(patient) == [1, 1, 1, 1]
     ward.servers[0].run(Watch(context).judge(plan.partition("/")[2]))
     assert ward.counts(patient) == [1, 1, 1, 1]
+
+
+def test_who_is_told_of_an_alert_has_one_event_and_one_mail_however_often_it_is_judged(
+    ward: Ward, patient: str
+) -> None:
+    first, second = (ward.made({"resourceType": "Practitioner"}) for _ in range(2))
+    news = Told(ward.servers[0], ward.client, first, second, patient)
+    plan = ward.in_force(patient, hours("acknowledge", 1), *tells(first, second))
+    ward.measured(patient, 199, 0)
+    ward.settle()
+    ward.servers[0].run(Watch(ward.context).judge(plan.partition("/")[2]))
+    (issue,) = ward.found("DetectedIssue", patient)
+    alert = ("alert", f"DetectedIssue/{issue['id']}")
+    assert news.events(first) == news.mails(first) == [alert]
+    assert news.events(second) == []
+    due = Timer(ESCALATE, issue["identifier"][0]["value"], 0, {}, 1)
+    ward.wait(1.1)
+    for _ in range(2):
+        ward.servers[0].run(Escalation(ward.context).escalate(due))
+    assert news.events(second) == news.mails(second) == [alert]
+    assert news.events(first) == [alert]
+    assert news.events(patient) == []
+    assert all("199" not in letter.text and "pressure" not in letter.text for letter in news.letters)
+
+
+def test_what_is_critical_cannot_wait_and_quiet_hours_are_told_of_at_their_end(ward: Ward, patient: str) -> None:
+    doctor, night = (ward.made({"resourceType": "Practitioner"}) for _ in range(2))
+    news = Told(ward.servers[0], ward.client, doctor, night)
+    ward.in_force(patient, {"url": "critical", "valueBoolean": True}, quiet_now(ward), *tells(night))
+    ward.in_force(patient, quiet_now(ward), *tells(doctor))
+    ward.measured(patient, 199, 0)
+    ward.settle()
+    assert [kind for kind, _ in news.events(night)] == ["alarm"]
+    assert news.events(doctor) == []
+    ward.wait(3)
+    assert [kind for kind, _ in news.events(doctor)] == ["alert"]
 
 
 def test_a_judgement_that_is_killed_leaves_nothing_and_the_next_one_raises_all(

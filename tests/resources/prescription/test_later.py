@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from fhir_server.jobs.follower import Changed
+from fhir_server.jobs.timers import Timer
 from fhir_server.model import codec
 from fhir_server.model.clock import now_us
-from resources.dispensing.later import DAY_US, dispensed_elsewhere
+from resources.dispensing.later import DAY_US, NOT_COLLECTED, dispensed_elsewhere, not_collected
 from tests.conftest import InProcessServer
 from tests.resources.prescription.conftest import Clinic, made
+from tests.resources.told import Told
 
 
 class Clock:
@@ -58,6 +61,30 @@ def test_what_nobody_collects_is_told_to_both_once(later: tuple[Clinic, Clock]) 
         assert people == {clinic.names["patient"], clinic.names["doctor"]}
     for address in (handed, back):
         assert clinic.matters(address, "not-collected") == []
+
+
+def test_both_have_one_event_and_one_mail_of_each_thing_that_happens_to_a_prescription(
+    later: tuple[Clinic, Clock],
+) -> None:
+    clinic, clock = later
+    clock.ahead_us = 0
+    patient, doctor = clinic.names["patient"], clinic.names["doctor"]
+    server = clinic.servers[0]
+    with httpx.Client(
+        transport=server.client._transport, base_url=server.base_url, headers={"Authorization": "Bearer operator"}
+    ) as operator:
+        news = Told(server, operator, patient, doctor)
+        waiting, _ = clinic.signed()
+        refused, _ = clinic.signed(dispenseRequest=clinic.addressed())
+        clinic.do("pharmacy", refused, "reject", reason="we have none of it")
+        for _ in range(2):
+            timer = Timer(NOT_COLLECTED, waiting.partition("/")[2], 0, {}, 1)
+            server.run(not_collected(server.context, timer))
+        happened = [("prescription-refused", refused), ("prescription-not-collected", waiting)]
+        for person in (patient, doctor):
+            assert news.events(person, waiting, refused) == happened
+            assert news.mails(person, waiting, refused) == happened
+        assert all("Amoxicillin" not in letter.text for letter in news.letters)
 
 
 def test_what_a_program_reports_as_handed_out_after_it_was_taken_back_raises_the_alarm(clinic: Clinic) -> None:

@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from fhir_server.jobs.follower import Changed
+from fhir_server.jobs.timers import Timer
+from fhir_server.model import codec
 from resources.scheduling import moment
+from resources.scheduling.aftermath import REMINDER, follow, remind
 from resources.scheduling.extensions import SCHEDULE
 from tests.conftest import InProcessServer
 from tests.resources.scheduling.conftest import CONSULTATION, Clinic, Json, at, hours, part, service, the_one
+from tests.resources.told import Told
 
 
 class Times:
@@ -243,3 +248,36 @@ def test_what_a_system_brings_in_as_it_was_is_news_to_nobody(times: Times) -> No
     assert made.status_code == 201
     times.settle()
     assert told(clinic, patient) == told(clinic, doctor) == []
+
+
+def test_what_is_followed_twice_is_told_once_in_the_app_and_by_mail(times: Times) -> None:
+    clinic, doctor, patient = times.clinic, times.clinic.doctor(), times.clinic.patient()
+    news = Told(clinic.server, clinic.client, doctor, patient)
+    clinic.schedule(doctor, hours("09:00", "17:00"), service(CONSULTATION, 30), part("reminder", valueInteger=60))
+    made = clinic.booked(offers(clinic, doctor, 5)[0], patient)
+    context, name = clinic.server.context, f"Appointment/{made['id']}"
+    times.settle()
+    body = codec.encode(clinic.client.get(name).json())
+    changed = Changed("Appointment", made["id"], 1, False, moment.us_of(moment.now()), body)
+    clinic.server.run(follow(context, [changed]))
+    times.to(at(5, "08:00"))
+    reminder = Timer(REMINDER, f"{made['id']}/60", 0, {"id": made["id"], "start": made["start"]}, 1)
+    clinic.server.run(remind(context, reminder))
+    booked, reminded = ("appointment-booked", name), ("appointment-reminder", name)
+    assert news.events(patient) == news.mails(patient) == [booked, reminded]
+    assert news.events(doctor) == news.mails(doctor) == [booked]
+    assert told(clinic, patient) == ["appointment-booked", "appointment-reminder"], "of the record"
+    assert {letter.title for letter in news.letters} == {"Your appointment"}
+
+
+def test_an_appointment_that_its_patient_does_not_see_is_no_news_to_the_patient(times: Times) -> None:
+    clinic, patient, doctor = times.clinic, times.clinic.patient(), times.clinic.doctor()
+    news = Told(clinic.server, clinic.client, doctor, patient)
+    label = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "NOPAT"}
+    named = [{"url": SCHEDULE, "valueReference": {"reference": clinic.schedule(doctor)}}]
+    appointment = clinic.appointment(at(9, "10:00"), 30, doctor, patient, meta={"security": [label]}, extension=named)
+    made = clinic.client.post("Appointment", json=appointment)
+    assert made.status_code == 201
+    times.settle()
+    assert news.events(patient) == news.mails(patient) == []
+    assert news.events(doctor) == [("appointment-booked", f"Appointment/{made.json()['id']}")]
