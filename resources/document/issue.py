@@ -14,7 +14,6 @@ from typing import Any, Final
 from fhir_server.interactions.answers import about, location_of
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of
-from fhir_server.interactions.ports import PdfSigner
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import ConflictError, FhirError, InvalidError, NotFoundError, UnprocessableError
@@ -26,6 +25,7 @@ from resources.document.preview import MOST_BYTES, pieces_of
 from resources.document.telling import amount, concept, medicine, name_of, span
 from resources.document.upload import reference_of, require_seen
 from resources.document.words import TYPE
+from resources.signing import signer_of
 
 Json = dict[str, Any]
 
@@ -164,11 +164,6 @@ async def verify_signature(context: Context, request: Request) -> Answer:
         parts += [{"name": "reason", "valueString": one.reason}] if one.reason else []
         rows.append({"name": "signature", "part": parts})
     return answered(parameters_of(*rows))
-
-
-def signer_of(context: Context) -> PdfSigner:
-    assert context.signer is not None, "`app` gives every server a signer"
-    return context.signer
 
 
 # --- what stands on it ----------------------------------------------------------------------------------------------
