@@ -14,7 +14,6 @@ from resources.dispensing.papers import both, tell
 from resources.dispensing.states import FREE, HELD
 from resources.dispensing.tokens import is_it
 from resources.dispensing.who import pharmacy_of
-from resources.dispensing.withdrawals import chosen
 
 STOCK = "urn:healthsphere:stock"
 ANSWERS = {
@@ -35,7 +34,7 @@ async def stock(context: Context, request: Request) -> Answer:
     inputs = Inputs.of(request)
     inputs.only("answer", "when", "quantity", "token", "pharmacy")
     pharmacy, token, order_id = pharmacy_of(context, inputs), inputs.text("token"), request.path[1]
-    answer = str(inputs.required("answer", chosen(inputs, "answer", tuple(ANSWERS))))
+    answer = str(inputs.required("answer", inputs.choice("answer", ANSWERS)))
     when, quantity = inputs.text("when"), inputs.resource("quantity")
 
     async def work(desk: Desk) -> Desk:
