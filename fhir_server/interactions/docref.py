@@ -14,8 +14,8 @@ from typing import Any
 from fhir_server.interactions.bundle import link, searchset
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.everything import CURSOR, care_of, cursor_of, fingerprint, place_of
-from fhir_server.interactions.parameters import Inputs
-from fhir_server.model.errors import InvalidError, Issue
+from fhir_server.interactions.parameters import Inputs, wrong
+from fhir_server.model.errors import Issue
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.compartment import Place
 from fhir_server.search.normalize import fold
@@ -151,12 +151,3 @@ def spelled(value: Any) -> str:
         codings = value.get("coding", [value])
         return ",".join(f"{c['system']}|{c['code']}" if "system" in c else str(c.get("code")) for c in codings)
     return str(value).lower()
-
-
-def wrong(name: str, found: object, expected: str) -> InvalidError:
-    return InvalidError(
-        f"The parameter {name!r} is {str(found)[:60]!r}; {expected} was expected.",
-        code="value",
-        expression=f"Parameters.parameter.where(name='{name}')",
-        key="HS-OP-PARAMETER",
-    )

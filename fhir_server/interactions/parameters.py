@@ -5,7 +5,7 @@ Spec: https://hl7.org/fhir/R4/operations.html, https://hl7.org/fhir/R4/parameter
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -76,7 +76,7 @@ class Inputs:
         rows = [(name, value) for name, value in self._rows if name not in without]
         for name, value in rows:
             if type(value) is dict or type(value) is list:
-                raise self._wrong(name, value, "text, as in a query,")
+                raise wrong(name, value, "text, as in a query,")
         return [(name, str(value).lower() if type(value) is bool else str(value)) for name, value in rows]
 
     def one(self, name: str) -> Any:
@@ -99,6 +99,17 @@ class Inputs:
         value: str | None = self._typed(name, str)
         return value
 
+    def choice(self, name: str, codes: Collection[str]) -> str | None:
+        """A parameter that is one of some codes.
+
+        Raises:
+            InvalidError: 400; it is none of them.
+        """
+        value = self.text(name)
+        if value is not None and value not in codes:
+            raise wrong(name, value, f"one of {', '.join(codes)}")
+        return value
+
     def resource(self, name: str) -> Json | None:
         """A parameter that is a resource or a complex value."""
         value: Json | None = self._typed(name, dict)
@@ -115,7 +126,7 @@ class Inputs:
             return None
         text = str(value)
         if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise self._wrong(name, value, f"a whole number of at least {least}")
+            raise wrong(name, value, f"a whole number of at least {least}")
         return int(text)
 
     def flag(self, name: str) -> bool:
@@ -123,7 +134,7 @@ class Inputs:
         value = self.one(name)
         if value in (True, False, "true", "false", None):
             return value in (True, "true")
-        raise self._wrong(name, value, "true or false")
+        raise wrong(name, value, "true or false")
 
     def required(self, name: str, value: Any) -> Any:
         """The value, which must have been given.
@@ -143,17 +154,18 @@ class Inputs:
     def _typed(self, name: str, kind: type) -> Any:
         value = self.one(name)
         if value is not None and type(value) is not kind:
-            raise self._wrong(name, value, "a string" if kind is str else "a resource or object")
+            raise wrong(name, value, "a string" if kind is str else "a resource or object")
         return value
 
-    @staticmethod
-    def _wrong(name: str, value: Any, expected: str) -> InvalidError:
-        return InvalidError(
-            f"The parameter {name!r} is {str(value)[:60]!r}; {expected} was expected.",
-            code="value",
-            expression=f"Parameters.parameter.where(name='{name}')",
-            key="HS-OP-PARAMETER",
-        )
+
+def wrong(name: str, found: object, expected: str) -> InvalidError:
+    """What is said of a parameter whose value means nothing."""
+    return InvalidError(
+        f"The parameter {name!r} is {str(found)[:60]!r}; {expected} was expected.",
+        code="value",
+        expression=f"Parameters.parameter.where(name='{name}')",
+        key="HS-OP-PARAMETER",
+    )
 
 
 def rows_of(parameters: Json) -> list[tuple[str, Any]]:

@@ -99,20 +99,21 @@ def require_operation(context: Context, operation: Operation, request: Request) 
 def require_scope(context: Context, operation: Operation, request: Request) -> None:
     """An operation that reaches beyond its caller's own view is still limited by what the app's token was granted.
 
-    The role decides who may call it at all; an app that may only read changes nothing by an operation either.
+    The role decides who may call it at all; an app that may only read changes nothing by an operation either. Any
+    scope to change, or to read, the type in the address will do, and each of what the operation needs besides.
 
     Raises:
-        ForbiddenError: 403; no scope covers the type that is operated on.
+        ForbiddenError: 403; no scope covers the type that is operated on, or something else that is needed.
     """
     identity = context.caller.identity
     if identity.role == "operator" or len(request.path) == 1:
         return
-    resource_type = request.path[0]
-    verbs = "cu" if operation.affects_state else "rs"
-    if not any(s.type in (ANY_TYPE, resource_type) and set(s.verbs) & set(verbs) for s in identity.scopes):
-        raise ForbiddenError(
-            f"${operation.code} needs a scope such as {resource_type}.{verbs}; granted is {identity.scope!r}.",
-            key="HS-ACCESS-SCOPE",
-            expression=resource_type,
-            headers={"WWW-Authenticate": 'Bearer realm="FHIR", error="insufficient_scope"'},
-        )
+    wanted = [(request.path[0], "cu" if operation.affects_state else "rs"), *operation.needs]
+    for resource_type, verbs in wanted:
+        if not any(s.type in (ANY_TYPE, resource_type) and set(s.verbs) & set(verbs) for s in identity.scopes):
+            raise ForbiddenError(
+                f"${operation.code} needs a scope such as {resource_type}.{verbs}; granted is {identity.scope!r}.",
+                key="HS-ACCESS-SCOPE",
+                expression=resource_type,
+                headers={"WWW-Authenticate": 'Bearer realm="FHIR", error="insufficient_scope"'},
+            )

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from fhir_server.model.access import Verb
 from fhir_server.model.exchange import Answer, Request
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Operation:
         elevated: whether it reaches beyond what its caller may see, so that it needs a permission of its own
             (`AccessPolicy.operations`) and then runs unguarded
         touches: whether it reads or changes resources of the type in its address
+        needs: what the token's scopes must cover besides, each a type and a verb (see `permission.require_scope`)
     """
 
     code: str
@@ -65,6 +67,7 @@ class Operation:
     affects_state: bool = False
     elevated: bool = False
     touches: bool = True
+    needs: tuple[tuple[str, Verb], ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -17,11 +17,11 @@ from typing import Any
 
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.figures import COUNTS, FIGURES, REGRESSION, decimal_of, regression
-from fhir_server.interactions.parameters import Inputs, answered, parameters_of
+from fhir_server.interactions.parameters import Inputs, answered, parameters_of, wrong
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.dates import OPEN_END_US, OPEN_START_US, Interval, interval_of
-from fhir_server.model.errors import InvalidError, UnprocessableError
+from fhir_server.model.errors import UnprocessableError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.search.ucum import canonical
 from profiles.terminology import terminology
@@ -167,15 +167,6 @@ def span_of(inputs: Inputs) -> Interval | None:
     return Interval(
         interval_of(str(start)).start_us if start else OPEN_START_US,
         interval_of(str(end)).end_us if end else OPEN_END_US,
-    )
-
-
-def wrong(name: str, found: object, expected: str) -> InvalidError:
-    return InvalidError(
-        f"The parameter {name!r} is {str(found)[:60]!r}; {expected} was expected.",
-        code="value",
-        expression=f"Parameters.parameter.where(name='{name}')",
-        key="HS-OP-PARAMETER",
     )
 
 

@@ -13,7 +13,6 @@ from resources.dispensing.desk import Desk, at_desk, require_concerned, told
 from resources.dispensing.states import FREE, HELD
 from resources.dispensing.tokens import is_it
 from resources.dispensing.who import pharmacy_of
-from resources.dispensing.withdrawals import chosen
 
 STOCK = "urn:healthsphere:stock"
 ANSWERS = {
@@ -34,7 +33,7 @@ async def stock(context: Context, request: Request) -> Answer:
     inputs = Inputs.of(request)
     inputs.only("answer", "when", "quantity", "token", "pharmacy")
     pharmacy, token, order_id = pharmacy_of(context, inputs), inputs.text("token"), request.path[1]
-    answer = str(inputs.required("answer", chosen(inputs, "answer", tuple(ANSWERS))))
+    answer = str(inputs.required("answer", inputs.choice("answer", ANSWERS)))
     when, quantity = inputs.text("when"), inputs.resource("quantity")
 
     async def work(desk: Desk) -> Desk:

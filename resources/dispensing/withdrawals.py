@@ -14,7 +14,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, parameters_of
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
-from fhir_server.model.errors import ConflictError, InvalidError
+from fhir_server.model.errors import ConflictError
 from fhir_server.model.exchange import Answer, Request
 from resources.dispensing.claims import ended, require_holder
 from resources.dispensing.codes import reference_in
@@ -39,7 +39,7 @@ async def withdraw(context: Context, request: Request) -> Answer:
     """
     inputs = Inputs.of(request)
     inputs.only("reason", "status")
-    reason, wanted, order_id = reason_in(inputs), chosen(inputs, "status", BECOMES) or BECOMES[0], request.path[1]
+    reason, wanted, order_id = reason_in(inputs), inputs.choice("status", BECOMES) or BECOMES[0], request.path[1]
     await require_seen(context, order_id)
 
     async def work(desk: Desk) -> tuple[Desk, bool]:
@@ -81,7 +81,7 @@ async def answer_withdrawal(context: Context, request: Request) -> Answer:
     inputs = Inputs.of(request)
     inputs.only("answer", "reason", "secret", "pharmacy")
     pharmacy, secret, order_id = pharmacy_of(context, inputs), inputs.text("secret"), request.path[1]
-    answer = inputs.required("answer", chosen(inputs, "answer", ("accept", "reject")))
+    answer = inputs.required("answer", inputs.choice("answer", ("accept", "reject")))
     reason = reason_in(inputs) if answer == "reject" or inputs.one("reason") is not None else None
 
     async def work(desk: Desk) -> Desk:
@@ -113,20 +113,3 @@ async def answer_withdrawal(context: Context, request: Request) -> Answer:
 
     desk = await at_desk(context, order_id, "answer-withdrawal", work)
     return told(codec.decode(desk.made[0].body or b""), desk.made)
-
-
-def chosen(inputs: Inputs, name: str, codes: tuple[str, ...]) -> str | None:
-    """One of some codes; None when nothing is chosen.
-
-    Raises:
-        InvalidError: 400; it is none of them.
-    """
-    given = inputs.text(name)
-    if given is not None and given not in codes:
-        raise InvalidError(
-            f"{name!r} is {given[:40]!r}; one of {', '.join(codes)} was expected.",
-            code="value",
-            expression=f"Parameters.parameter.where(name='{name}')",
-            key="HS-OP-PARAMETER",
-        )
-    return given

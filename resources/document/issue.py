@@ -11,21 +11,21 @@ import asyncio
 from datetime import date
 from typing import Any, Final
 
-from fhir_server.interactions.answers import about, location_of
+from fhir_server.interactions.answers import about, location_of, touched_by
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.parameters import Inputs, answered, parameters_of
-from fhir_server.interactions.ports import PdfSigner
+from fhir_server.interactions.parameters import Inputs, answered, parameters_of, wrong
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
-from fhir_server.model.errors import ConflictError, FhirError, InvalidError, NotFoundError, UnprocessableError
+from fhir_server.model.errors import ConflictError, FhirError, NotFoundError, UnprocessableError
 from fhir_server.model.exchange import Answer, Request
 from resources.document.content import contents_of
-from resources.document.making import documented, keep_or_discard, kept_as_issued, touched
+from resources.document.making import documented, keep_or_discard, kept_as_issued
 from resources.document.paper import Paper, Section, drawn
 from resources.document.preview import MOST_BYTES, pieces_of
 from resources.document.telling import amount, concept, medicine, name_of, span
 from resources.document.upload import reference_of, require_seen
 from resources.document.words import TYPE
+from resources.signing import signer_of
 
 Json = dict[str, Any]
 
@@ -83,9 +83,7 @@ async def certificate(context: Context, request: Request) -> Answer:
     """
     inputs = Inputs.of(request)
     inputs.only("kind", "start", "end", "text", "language", "replaces")
-    kind = str(inputs.required("kind", inputs.text("kind")))
-    if kind not in KINDS:
-        raise wrong("kind", kind, f"one of {', '.join(KINDS)}")
+    kind = str(inputs.required("kind", inputs.choice("kind", KINDS)))
     title, sentence = KINDS[kind]
     patient = await read(context, f"Patient/{request.path[1]}")
     start, end = day_of(inputs, "start"), day_of(inputs, "end")
@@ -126,7 +124,7 @@ async def issued(
     answer = about(201, made.body, made)
     answer.headers["Location"] = location_of(made, request.base_url)
     answer.headers["X-Content-Location"] = f"{request.base_url}/Binary/{content.binary_id}"
-    answer.touched = touched(outcomes)
+    answer.touched = touched_by(outcomes)
     return answer
 
 
@@ -164,11 +162,6 @@ async def verify_signature(context: Context, request: Request) -> Answer:
         parts += [{"name": "reason", "valueString": one.reason}] if one.reason else []
         rows.append({"name": "signature", "part": parts})
     return answered(parameters_of(*rows))
-
-
-def signer_of(context: Context) -> PdfSigner:
-    assert context.signer is not None, "`app` gives every server a signer"
-    return context.signer
 
 
 # --- what stands on it ----------------------------------------------------------------------------------------------
@@ -263,12 +256,3 @@ def day_of(inputs: Inputs, name: str) -> str | None:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         raise wrong(name, text, "a day such as 2026-11-25") from None
-
-
-def wrong(name: str, found: object, expected: str) -> InvalidError:
-    return InvalidError(
-        f"The parameter {name!r} is {str(found)[:60]!r}; {expected} was expected.",
-        code="value",
-        expression=f"Parameters.parameter.where(name='{name}')",
-        key="HS-OP-PARAMETER",
-    )

@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fhir_server.interactions.answers import touched_by
 from fhir_server.interactions.context import Context
 from fhir_server.model.clock import instant_of, new_id, now_us
 from fhir_server.model.errors import InvalidError, UnprocessableError
@@ -207,10 +206,6 @@ async def keep_or_discard(context: Context, contents: list[tuple[int, Stored]], 
     (_, first), *rest = contents
     async with kept(context.repository.store.blobs, first.blob):
         return await keep_or_discard(context, rest, work)
-
-
-def touched(outcomes: list[Committed]) -> Any:
-    return touched_by(outcomes)
 
 
 def subject_of(text: str | None) -> str:

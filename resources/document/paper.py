@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.resources import as_file, files
 from typing import Final
 
-from fpdf import FPDF
-from fpdf.enums import XPos, YPos
-
-FONT: Final = "NotoSans[wdth,wght].ttf"
+from resources.signing.sheet import Sheet
 
 #: Sizes of letters, and millimetres.
 TITLE, HEADING, TEXT, SMALL = 18, 13, 10, 8
@@ -44,46 +40,19 @@ class Paper:
     footer: str = ""
 
 
-class _Sheet(FPDF):
-    footer_text = ""
-
-    def footer(self) -> None:
-        self.set_y(-15)
-        self.set_font("noto", size=SMALL)
-        self.cell(0, 5, f"{self.footer_text}    {self.page_no()}/{{nb}}", align="C")
-
-
 def drawn(paper: Paper, moment: datetime | None = None) -> bytes:
     """The paper as a PDF."""
-    sheet = _Sheet(format="A4")
-    sheet.footer_text = paper.footer
-    sheet.set_margin(MARGIN)
-    sheet.set_auto_page_break(True, margin=MARGIN)
-    with as_file(files("fontpkg_noto_sans") / "files" / FONT) as path:
-        sheet.add_font("noto", fname=path)
-    sheet.set_title(paper.title)
+    sheet = Sheet(paper.title, MARGIN, paper.language, paper.footer)
     sheet.set_author(paper.issuer)
-    sheet.set_creator("HealthSphere")
-    sheet.set_lang(paper.language)
     sheet.set_creation_date(moment or datetime.now(UTC))
     sheet.add_page()
-    sheet.set_font("noto", size=SMALL)
-    _line(sheet, paper.issuer)
-    sheet.set_font("noto", size=TITLE)
-    _line(sheet, paper.title, 12)
+    sheet.row(paper.issuer, SMALL, LINE)
+    sheet.row(paper.title, TITLE, 12)
     for section in paper.sections:
         sheet.ln(2)
-        sheet.set_font("noto", size=HEADING)
-        _line(sheet, section.heading, 9)
-        sheet.set_font("noto", size=TEXT)
+        sheet.row(section.heading, HEADING, 9)
         for name, value in section.facts:
-            _line(sheet, f"{name}: {value}")
+            sheet.row(f"{name}: {value}", TEXT, LINE)
         for text in section.lines:
-            _line(sheet, text)
+            sheet.row(text, TEXT, LINE)
     return bytes(sheet.output())
-
-
-def _line(sheet: FPDF, text: str, height: float = LINE) -> None:
-    """A line that goes on in the next one where it is too long; what is no letter is left out."""
-    plain = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    sheet.multi_cell(0, height, plain, new_x=XPos.LMARGIN, new_y=YPos.NEXT)

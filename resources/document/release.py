@@ -12,7 +12,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
-from fhir_server.model.errors import ConflictError, UnprocessableError
+from fhir_server.model.errors import ConflictError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.repository import Change, Committed
 from fhir_server.storage.document import Blob
@@ -20,6 +20,7 @@ from resources.document.content import contents_of
 from resources.document.examine import code_of, tasks_about
 from resources.document.review import ENDED
 from resources.document.words import QUARANTINED, TYPE, with_mark
+from resources.reasons import weighed_reason
 
 Json = dict[str, Any]
 
@@ -38,13 +39,7 @@ async def release(context: Context, request: Request) -> Answer:
     """
     inputs = Inputs.of(request)
     inputs.only("reason")
-    reason = str(inputs.required("reason", inputs.text("reason"))).strip()
-    if len(reason) < LEAST_REASON:
-        raise UnprocessableError(
-            f"The reason needs at least {LEAST_REASON} letters.",
-            key="HS-DOCUMENT-REASON",
-            expression="Parameters.parameter.where(name='reason')",
-        )
+    reason = weighed_reason(inputs, "HS-DOCUMENT-REASON")
     version = await context.repository.read(TYPE, request.path[1])
     document = codec.decode(version.body or b"{}")
     blobs = context.repository.store.blobs

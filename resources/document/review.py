@@ -13,7 +13,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
-from fhir_server.model.errors import ConflictError, InvalidError, UnprocessableError
+from fhir_server.model.errors import ConflictError, UnprocessableError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.changes import FailedChangeError
 from fhir_server.repository.repository import Change, Committed
@@ -43,15 +43,8 @@ async def review(context: Context, request: Request) -> Answer:
     """
     inputs = Inputs.of(request)
     inputs.only("outcome", "note")
-    outcome = str(inputs.required("outcome", inputs.text("outcome")))
+    outcome = str(inputs.required("outcome", inputs.choice("outcome", OUTCOMES)))
     note = inputs.text("note")
-    if outcome not in OUTCOMES:
-        raise InvalidError(
-            f"'outcome' is {outcome[:40]!r}; one of {', '.join(OUTCOMES)} was expected.",
-            code="value",
-            key="HS-OP-PARAMETER",
-            expression="Parameters.parameter.where(name='outcome')",
-        )
     if outcome == "refused" and not note:
         inputs.required("note", note)
     document_id = request.path[1]

@@ -18,7 +18,7 @@ from base64 import b64decode
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from fhir_server.interactions.answers import about, location_of, resource_in
+from fhir_server.interactions.answers import about, location_of, resource_in, touched_by
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
 from fhir_server.model.errors import InvalidError, NotFoundError, UnprocessableError
@@ -34,7 +34,6 @@ from resources.document.making import (
     require_same,
     stored,
     subject_of,
-    touched,
 )
 from resources.document.states import inline_data
 from resources.document.words import TYPE
@@ -189,7 +188,7 @@ async def answered(context: Context, request: Request, outcomes: list[Committed]
     answer = about(201, version.body, version)
     answer.headers["Location"] = location_of(version, request.base_url)
     answer.headers["X-Content-Location"] = f"{request.base_url}/Binary/{contents[0].binary_id}"
-    answer.touched = touched(outcomes)
+    answer.touched = touched_by(outcomes)
     return answer
 
 

@@ -16,7 +16,7 @@ from fhir_server.interactions.purging.hold import SYSTEM as HOLD_SYSTEM
 from fhir_server.interactions.purging.hold import holds_on, require_free
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, new_id, now_us
-from fhir_server.model.errors import ConflictError, ForbiddenError, NotFoundError, UnprocessableError
+from fhir_server.model.errors import ConflictError, ForbiddenError, NotFoundError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.changes import numbered
 from fhir_server.repository.repository import Change, Committed
@@ -26,11 +26,9 @@ from resources.erasure.carry import KIND
 from resources.erasure.plan import plan_for
 from resources.erasure.words import APPROVE, HOLD, REFUSE, is_request, output, outputs, request_of
 from resources.notification import tell_all_within
+from resources.reasons import weighed_reason
 
 Json = dict[str, Any]
-
-#: So many letters make a reason.
-LEAST_REASON: Final = 10
 
 #: A request in one of these states is not at its end.
 OPEN: Final = frozenset({"requested", "accepted", "in-progress", "failed"})
@@ -135,7 +133,7 @@ async def refuse_erasure(context: Context, request: Request) -> Answer:
     """
     inputs = Inputs.of(request)
     inputs.only("reason")
-    reason = reason_in(inputs)
+    reason = weighed_reason(inputs, "HS-ERASURE-REASON")
 
     async def work(unit: Unit) -> Committed:
         task, version = await request_in(context, unit, request)
@@ -192,7 +190,7 @@ async def legal_hold(context: Context, request: Request) -> Answer:
     """
     inputs = Inputs.of(request)
     inputs.only("reason", "end")
-    reason, end = reason_in(inputs), inputs.flag("end")
+    reason, end = weighed_reason(inputs, "HS-ERASURE-REASON"), inputs.flag("end")
     version = await context.repository.read("Patient", request.path[1])
     patient = f"Patient/{version.id}"
     await context.repository.store.ensure("Flag")
@@ -217,19 +215,3 @@ async def legal_hold(context: Context, request: Request) -> Answer:
     answer = about(200 if end else 201, outcomes[0].version.body, outcomes[0].version)
     answer.touched = touched_by(outcomes)
     return answer
-
-
-def reason_in(inputs: Inputs) -> str:
-    """The `reason` of a call.
-
-    Raises:
-        UnprocessableError: 422; it is none worth the name.
-    """
-    reason = str(inputs.required("reason", inputs.text("reason"))).strip()
-    if len(reason) < LEAST_REASON:
-        raise UnprocessableError(
-            f"The reason needs at least {LEAST_REASON} letters.",
-            key="HS-ERASURE-REASON",
-            expression="Parameters.parameter.where(name='reason')",
-        )
-    return reason

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.figures import decimal_of
-from fhir_server.interactions.parameters import Inputs, answered, parameters_of
-from fhir_server.interactions.stats import Code, codes_of, comparable, has, is_of, measurements_of, scale_of, wrong
+from fhir_server.interactions.parameters import Inputs, answered, parameters_of, wrong
+from fhir_server.interactions.stats import Code, codes_of, comparable, has, is_of, measurements_of, scale_of
 from fhir_server.model.clock import instant_of
 from fhir_server.model.dates import OPEN_END_US, Interval, interval_of
 from fhir_server.model.exchange import Answer, Request
@@ -25,6 +25,7 @@ from resources.healthlog.points import Reading, points_of, readings
 from resources.healthlog.reduce import gaps, reduced
 from resources.monitoring.engine import Criteria
 from resources.monitoring.threshold import CATEGORY, OWN_THRESHOLD, THRESHOLD, Threshold, in_force
+from resources.time_zones import zone_named
 
 Json = dict[str, Any]
 
@@ -82,10 +83,10 @@ def _moment(inputs: Inputs, name: str) -> Interval | None:
 
 def _zone(inputs: Inputs) -> ZoneInfo | None:
     name = inputs.text("timezone")
-    try:
-        return ZoneInfo(name) if name is not None else None
-    except (KeyError, ValueError, OSError) as error:
-        raise wrong("timezone", name, "the name of a time zone, such as Europe/Berlin") from error
+    zone = zone_named(name) if name is not None else None
+    if name is not None and zone is None:
+        raise wrong("timezone", name, "the name of a time zone, such as Europe/Berlin")
+    return zone
 
 
 async def thresholds(context: Context, subject: str) -> list[Threshold]:

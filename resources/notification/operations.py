@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fhir_server.interactions.answers import touched_by
 from fhir_server.interactions.context import Context
@@ -21,6 +20,7 @@ from resources.notification.delivering import ENDED, SUBSCRIPTIONS
 from resources.notification.outbox import NOTIFICATIONS
 from resources.notification.preferences import CHANNELS, Preferences, basic_id, basic_of, minutes_of, preferences_of
 from resources.notification.words import WORDS
+from resources.time_zones import zone_named
 
 Json = dict[str, Any]
 
@@ -91,10 +91,8 @@ def _wanted(inputs: Inputs, before: Preferences) -> Preferences:
             raise _wrong("quiet-from", "two times of day, such as 22:00 and 07:00,")
         quiet = (first, last)
     zone = inputs.text("zone") or before.zone
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise _wrong("zone", "an IANA time zone") from None
+    if zone_named(zone) is None:
+        raise _wrong("zone", "an IANA time zone")
     language = inputs.text("language") or before.language
     if language not in WORDS:
         raise _wrong("language", f"one of {', '.join(WORDS)}")

@@ -1,9 +1,9 @@
 """The key by which the server signs prescriptions in the name of those who prescribe.
 
 An elliptic curve (P-256), made by the server when it is first needed, kept in the data folder for the server alone,
-with a certificate that vouches for itself, for the signatures in PDFs. Public keys are published in the database, so
-that every server of one database verifies what another one has signed, and stay there: a prescription is verified for
-as long as it is kept. A folder of its own means a key of its own; nothing secret is in the database.
+with a certificate that vouches for itself, which is published with it (`x5c`). Public keys are published in the
+database, so that every server of one database verifies what another one has signed, and stay there: a prescription is
+verified for as long as it is kept. A folder of its own means a key of its own; nothing secret is in the database.
 
 Spec: RFC 7517, RFC 7518 (ES256)
 """
@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
-import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.model.errors import UnavailableError
 from fhir_server.storage.rows import Rows
 from fhir_server.storage.setup import SetupError
+from resources.signing.key_file import certified, keep_first
 
 _log = logging.getLogger("healthsphere.prescription")
 
@@ -38,9 +36,6 @@ KEYS = "_prescription_keys"
 FILE = "prescription-key.pem"
 NAME = "HealthSphere prescriptions"
 ALGORITHM = "ES256"
-
-#: Long enough to verify a PDF for as long as a prescription is kept.
-YEARS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +116,7 @@ def key_in(folder: Path | None) -> SigningKey:
     path = folder / FILE
     try:
         if not path.exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-            try:
-                with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                    file.write(_pem(_made()))
-                os.link(draft, path)
-            except FileExistsError:
-                pass  # another process was first; its key is the one
-            finally:
-                draft.unlink(missing_ok=True)
+            keep_first(path, NAME)
         return _read(path.read_bytes())
     except (OSError, ValueError) as error:
         raise SetupError(
@@ -141,35 +127,7 @@ def key_in(folder: Path | None) -> SigningKey:
 
 def _made() -> SigningKey:
     private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-    moment = datetime.now(UTC)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=True,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    certificate = (
-        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
-        .not_valid_before(moment - timedelta(minutes=5))
-        .not_valid_after(moment + timedelta(days=365 * YEARS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    return SigningKey(private, certificate)
-
-
-def _pem(key: SigningKey) -> bytes:
-    private = key.private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private + key.certificate.public_bytes(serialization.Encoding.PEM)
+    return SigningKey(private, certified(private, NAME))
 
 
 def _read(pem: bytes) -> SigningKey:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fhir_server.interactions.operations import OWN
 from fhir_server.interactions.registration import Operation
-from resources.dispensing.scopes import scoped
 from resources.part import Part
 from resources.prescription.rules import hold_to_prescriber, prescription_rule
 from resources.prescription.sign import check, sign
@@ -19,21 +18,15 @@ PART = Part(
         Operation(
             "sign",
             f"{OWN}:prescription-sign",
-            scoped(sign, ("MedicationRequest", "u")),
+            sign,
             types=ORDERS,
             type=True,
             instance=True,
             affects_state=True,
             elevated=True,
+            needs=(("MedicationRequest", "u"),),
         ),
-        Operation(
-            "verify",
-            f"{OWN}:prescription-verify",
-            scoped(verify, ("MedicationRequest", "r")),
-            types=ORDERS,
-            instance=True,
-            elevated=True,
-        ),
+        Operation("verify", f"{OWN}:prescription-verify", verify, types=ORDERS, instance=True, elevated=True),
     ),
     rules=(("MedicationRequest", prescription_rule),),
     companions=(("MedicationRequest", hold_to_prescriber),),

@@ -264,7 +264,7 @@ async def prepared(context: Context, drafts: Sequence[Draft], report: Report, ov
         signer,
         moment,
         token,
-        await issued(sheet, key, words.name_of(prescriber)),
+        await issued(context, sheet, words.name_of(prescriber)),
         new_id(),
         new_id(),
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from fhir_server.interactions.answers import touched_by
 from fhir_server.interactions.bundle import searchset
 from fhir_server.interactions.conditional import process_locks
 from fhir_server.interactions.context import Context
@@ -19,7 +20,7 @@ from fhir_server.interactions.parameters import Inputs
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import ConflictError, UnprocessableError
-from fhir_server.model.exchange import Answer, Request, Touched
+from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.changes import Change, FailedChangeError
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
@@ -317,16 +318,4 @@ def shown(request: Request, committed: Committed, all_: Sequence[Committed], sta
     warnings = [issue for one in all_ for issue in one.warnings]
     body = searchset(total=1, links=[], matches=[(address, version.body or b"")], issues=warnings)
     headers = {"Location": f"{address}/_history/{version.version}"} if status == 201 else {}
-    return Answer(status, body, headers, touched=touched(all_))
-
-
-def touched(committed: Sequence[Committed]) -> tuple[Touched, ...]:
-    """What was made, for the audit trail."""
-    return tuple(
-        Touched(
-            f"{one.version.type}/{one.version.id}/_history/{one.version.version}",
-            one.version.body,
-            one.before.body if one.before is not None else None,
-        )
-        for one in committed
-    )
+    return Answer(status, body, headers, touched=touched_by(all_))

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from fhir_server.interactions.answers import touched_by
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
 from fhir_server.model import codec
@@ -15,7 +16,7 @@ from fhir_server.repository.changes import Change
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
 from resources.scheduling.asking import Asking, asking_by
-from resources.scheduling.booking import touched, transacted
+from resources.scheduling.booking import transacted
 from resources.scheduling.schedules import (
     Timetable,
     found,
@@ -63,7 +64,7 @@ async def changed(
     else:
         committed = await transacted(context, work, tables, wanted.codes, wanted.start, but=name)
     one = committed[0]
-    return Answer(200, one.version.body, version=one.version.version, touched=touched(committed))
+    return Answer(200, one.version.body, version=one.version.version, touched=touched_by(committed))
 
 
 def require_state(appointment: Json, states: Sequence[str], operation: str) -> None:

@@ -11,32 +11,27 @@ the clocks are changed, so that what begins or ends there keeps its length on th
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from fhir_server.model.errors import UnprocessableError
+from resources.time_zones import zone_named
 
 DAY_MINUTES = 24 * 60
 
 
-@lru_cache(maxsize=512)
 def zone_of(name: str) -> ZoneInfo:
     """A zone of the IANA database.
 
     Raises:
         UnprocessableError: 422; there is none of that name.
     """
-    if name not in _names():
+    zone = zone_named(name)
+    if zone is None:
         raise UnprocessableError(
             f"{name[:60]!r} is no time zone of the IANA database; something like Europe/Bucharest was expected.",
             key="HS-SCHED-ZONE",
         )
-    return ZoneInfo(name)
-
-
-@lru_cache(maxsize=1)
-def _names() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return zone
 
 
 def moment_of(local: datetime, zone: ZoneInfo, *, later: bool = False) -> datetime:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fhir_server.interactions.registration import Handler, Operation
+from fhir_server.model.access import Verb
 from resources.part import Part
 from resources.scheduling.aftermath import join
 from resources.scheduling.booking import book, hold
@@ -13,7 +16,6 @@ from resources.scheduling.ical import ical
 from resources.scheduling.negotiation import accept, confirm, counter, decline, propose
 from resources.scheduling.responses import note_answers
 from resources.scheduling.rules_of_schedule import schedule_rule
-from resources.scheduling.scopes import scoped
 from resources.scheduling.series import book_series
 from resources.scheduling.states import APPOINTMENT, RESPONSE, SLOT, keep_following, keep_meaning, keep_voice
 from resources.scheduling.video import join_visit
@@ -23,45 +25,29 @@ OWN = "urn:healthsphere:OperationDefinition"
 TYPES = ("Appointment",)
 
 
+CREATE: tuple[str, Verb] = ("Appointment", "c")
+UPDATE: tuple[str, Verb] = ("Appointment", "u")
+
+_changing = partial(Operation, types=TYPES, affects_state=True, elevated=True)
+
+
 def of_instance(code: str, handle: Handler) -> Operation:
     """An operation of one Appointment."""
-    definition = f"{OWN}:appointment-{code}"
-    return Operation(
-        code, definition, scoped(handle, "u"), types=TYPES, instance=True, affects_state=True, elevated=True
-    )
+    return _changing(code, f"{OWN}:appointment-{code}", handle, instance=True, needs=(UPDATE,))
+
+
+def of_new(code: str, handle: Handler) -> Operation:
+    """An operation that makes Appointments."""
+    return _changing(code, f"{OWN}:appointment-{code}", handle, type=True, needs=(CREATE,))
 
 
 PART = Part(
     "scheduling",
     operations=(
         Operation("find", f"{OWN}:appointment-find", find, types=TYPES, type=True),
-        Operation(
-            "hold",
-            f"{OWN}:appointment-hold",
-            scoped(hold, "c"),
-            types=TYPES,
-            type=True,
-            affects_state=True,
-            elevated=True,
-        ),
-        Operation(
-            "book",
-            f"{OWN}:appointment-book",
-            scoped(book, "c"),
-            types=TYPES,
-            type=True,
-            affects_state=True,
-            elevated=True,
-        ),
-        Operation(
-            "book-series",
-            f"{OWN}:appointment-book-series",
-            scoped(book_series, "c"),
-            types=TYPES,
-            type=True,
-            affects_state=True,
-            elevated=True,
-        ),
+        of_new("hold", hold),
+        of_new("book", book),
+        of_new("book-series", book_series),
         Operation("ical", f"{OWN}:appointment-ical", ical, types=TYPES, instance=True),
         Operation("join", f"{OWN}:appointment-join", join_visit, types=TYPES, instance=True, affects_state=True),
         Operation(

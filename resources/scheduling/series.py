@@ -15,6 +15,7 @@ from typing import Any
 
 from dateutil.rrule import rrulestr
 
+from fhir_server.interactions.answers import touched_by
 from fhir_server.interactions.bundle import searchset
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
@@ -26,7 +27,7 @@ from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
 from resources.scheduling.asking import Asking, given_in, patients_in
-from resources.scheduling.booking import HOLD_NAMES, as_booked, free_at, touched, transacted, written
+from resources.scheduling.booking import HOLD_NAMES, as_booked, free_at, transacted, written
 from resources.scheduling.extensions import SERIES, with_extension
 from resources.scheduling.local_time import moment_of, zone_of
 from resources.scheduling.parties import Party, party_of, patients_for
@@ -60,14 +61,7 @@ async def book_series(context: Context, request: Request) -> Answer:
     named = references(inputs, "patient-reference", request.base_url, ("Patient",)) or patients_in(given.draft)
     patients = await patients_for(context, party, named)
     asked = expanded(given, str(inputs.required("rrule", inputs.text("rrule"))))
-    failures = inputs.text("failures") or "refuse"
-    if failures not in ("refuse", "list"):
-        raise InvalidError(
-            f"`failures` is {failures[:20]!r}; refuse or list was expected.",
-            code="value",
-            expression="Parameters.parameter.where(name='failures')",
-            key="HS-OP-PARAMETER",
-        )
+    failures = inputs.choice("failures", ("refuse", "list")) or "refuse"
     series = new_id()
     comment = inputs.text("comment") or ""
     issues: list[Issue] = []
@@ -77,7 +71,7 @@ async def book_series(context: Context, request: Request) -> Answer:
         made, issues = await those_possible(context, asked, party, patients, series, comment)
     matches = [(f"{request.base_url}/Appointment/{c.version.id}", c.version.body or b"") for c in made]
     body = searchset(total=len(matches), links=[], matches=matches, issues=issues)
-    return Answer(201 if made else 409, body, touched=touched(made))
+    return Answer(201 if made else 409, body, touched=touched_by(made))
 
 
 async def those_possible(

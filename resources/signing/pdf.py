@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
-from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from asn1crypto import keys as asn1_keys
 from asn1crypto import pem
 from asn1crypto import x509 as asn1_x509
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.misc import PdfError
 from pyhanko.pdf_utils.reader import PdfFileReader
@@ -34,10 +29,12 @@ from pyhanko.sign.validation.errors import SignatureValidationError
 from pyhanko_certvalidator import ValidationContext
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
-from fhir_server.interactions.ports import Signature
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.ports import PdfSigner, Signature
+from fhir_server.model.errors import UnavailableError
+from resources.signing.key_file import keep_first
 
-#: How long the certificate is good that the server makes for itself.
-DAYS: Final = 3650
+_log = logging.getLogger("healthsphere.signing")
 
 logging.getLogger("pyhanko").setLevel(logging.CRITICAL)  # what it finds is told by `verify_pdf`, not to the log
 logging.getLogger("pyhanko_certvalidator").setLevel(logging.CRITICAL)
@@ -98,12 +95,29 @@ class Signer:
         return Signature(bool(status.bottom_line), whole, signed_by, reason)
 
     def _ready(self) -> tuple[signers.SimpleSigner, tuple[asn1_x509.Certificate, ...]]:
+        """The key and the certificates, read once.
+
+        Raises:
+            UnavailableError: 503; the file cannot be used.
+        """
         with self._lock:
             if self._loaded is None:
-                if not self._path.exists():
-                    make(self._path, self._name)
-                self._loaded = load(self._path)
+                try:
+                    if not self._path.exists():
+                        keep_first(self._path, self._name)
+                    self._loaded = load(self._path)
+                except (OSError, ValueError, TypeError) as error:
+                    _log.error("The key that signs PDFs, %s, cannot be used: %s", self._path, error)
+                    raise UnavailableError(
+                        "The key that signs PDFs cannot be used; the log of the server says why.", key="HS-DOCUMENT-KEY"
+                    ) from error
             return self._loaded
+
+
+def signer_of(context: Context) -> PdfSigner:
+    """Who signs the papers of this server."""
+    assert context.signer is not None, "`app` gives every server a signer"
+    return context.signer
 
 
 def load(path: Path) -> tuple[signers.SimpleSigner, tuple[asn1_x509.Certificate, ...]]:
@@ -126,47 +140,3 @@ def load(path: Path) -> tuple[signers.SimpleSigner, tuple[asn1_x509.Certificate,
         signing_cert=found[0], signing_key=asn1_keys.PrivateKeyInfo.load(der), cert_registry=store
     )
     return signer, tuple(found)
-
-
-def make(path: Path, name: str) -> None:
-    """Make a key and a certificate that vouches for itself; whoever is first makes them for all processes."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, name[:64]), x509.NameAttribute(NameOID.ORGANIZATION_NAME, name[:64])]
-    )
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=DAYS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=True,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=False,
-                crl_sign=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    text = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ) + certificate.public_bytes(serialization.Encoding.PEM)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        pass  # another process was first, and its key is the one
-    finally:
-        fresh.unlink()

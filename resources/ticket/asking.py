@@ -9,7 +9,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, new_id
-from fhir_server.model.errors import InvalidError, UnprocessableError
+from fhir_server.model.errors import UnprocessableError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.repository import Change, Committed
 from fhir_server.storage.unit import Unit
@@ -43,14 +43,7 @@ async def open_ticket(context: Context, request: Request) -> Answer:
     await require_reachable(context, [pool])
     text, answers = str(inputs.required("message", inputs.text("message"))), inputs.resource("answers")
     patient = await subject_of(context, reference_in(inputs, "patient"))
-    priority = inputs.text("priority") or "routine"
-    if priority not in PRIORITIES:
-        raise InvalidError(
-            f"'priority' is {priority[:40]!r}; one of {', '.join(PRIORITIES)} was expected.",
-            code="value",
-            expression="Parameters.parameter.where(name='priority')",
-            key="HS-OP-PARAMETER",
-        )
+    priority = inputs.choice("priority", PRIORITIES) or "routine"
     topic = inputs.text("topic")
     flags = red_flags().found("\n".join(filter(None, (topic, text))))
     yes = answered_yes(answers) if answers is not None else []

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from resources.ticket.words import HOURS
+from resources.time_zones import zone_named
 
 Json = dict[str, Any]
 
@@ -74,10 +75,7 @@ def hours_of(pool: Json) -> Hours:
     for part in row.get("extension", []):
         match part.get("url"):
             case "zone":
-                try:
-                    zone = ZoneInfo(str(part.get("valueCode") or part.get("valueString")))
-                except (ZoneInfoNotFoundError, ValueError, OSError):
-                    zone = ZoneInfo("UTC")
+                zone = zone_named(str(part.get("valueCode") or part.get("valueString"))) or ZoneInfo("UTC")
             case "holiday":
                 holidays.add(date.fromisoformat(part["valueDate"]))
             case "open":

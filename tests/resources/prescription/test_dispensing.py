@@ -416,10 +416,10 @@ def test_an_app_whose_token_only_reads_does_nothing(clinic: Clinic) -> None:
     for who, rows in calls.items():
         for place, operation, more in rows:
             answer = refused(clinic, f"reading-{who}", place, operation, **more)
-            assert answer == (403, "HS-RX-SCOPE"), (who, operation)
-        assert refused(clinic, f"blind-{who}", address, "verify") == (403, "HS-RX-SCOPE")
+            assert answer == (403, "HS-ACCESS-SCOPE"), (who, operation)
+        assert refused(clinic, f"blind-{who}", address, "verify") == (403, "HS-ACCESS-SCOPE")
         clinic.do(f"reading-{who}", address, "verify")
     answer = clinic.call("blind-pharmacy", "GET", "MedicationRequest/$changes")
-    assert (answer.status_code, key_of(answer)) == (403, "HS-RX-SCOPE")
+    assert (answer.status_code, key_of(answer)) == (403, "HS-ACCESS-SCOPE")
     assert clinic.call("reading-pharmacy", "GET", "MedicationRequest/$changes").status_code == 200
     assert clinic.state(address) == "claimed"

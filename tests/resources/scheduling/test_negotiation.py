@@ -415,9 +415,9 @@ def test_an_app_that_may_only_read_books_nothing(practice: Practice) -> None:
     offer = practice.offers(19)[0]
     refused = practice.as_("reader").call("book", appointment_reference=f"Appointment/{offer['id']}")
     assert refused.status_code == 403
-    assert "HS-SCHED-SCOPE" in refused.text
+    assert "HS-ACCESS-SCOPE" in refused.text
     place = f"Appointment/{practice.asked(19)['id']}"
-    assert "HS-SCHED-SCOPE" in practice.as_("reader").call("cancel", place).text
+    assert "HS-ACCESS-SCOPE" in practice.as_("reader").call("cancel", place).text
 
 
 def test_an_appointment_that_somebody_does_not_see_is_not_there_whatever_is_asked_of_it(practice: Practice) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fpdf import FPDF
 
+from fhir_server.model.errors import UnavailableError
 from resources.signing import Signer
 
 
@@ -74,3 +75,12 @@ def test_processes_that_start_together_share_one_key_that_nobody_else_reads(tmp_
     assert all(asyncio.run(together[0].verify_pdf(data))[0].valid for data in made)
     assert path.stat().st_mode & 0o077 == 0
     assert [p.name for p in tmp_path.iterdir()] == ["signing.pem"]
+
+
+@pytest.mark.parametrize("content", [b"no key", b""])
+def test_a_key_that_cannot_be_read_is_told_as_such_and_is_not_replaced(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "signing.pem"
+    path.write_bytes(content)
+    with pytest.raises(UnavailableError, match="cannot be used"):
+        asyncio.run(Signer(path, "The Clinic").sign_pdf(page(), "x"))
+    assert path.read_bytes() == content
