@@ -47,7 +47,7 @@ from fhir_server.search.indexes import indexes_of
 from fhir_server.search.ucum import canonical
 from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings, is_loopback
-from fhir_server.storage.database import connect
+from fhir_server.storage.database import connect, disconnected
 from fhir_server.storage.store import Store
 from fhir_server.validating import conformance_of, packages_of, profiles_of
 from fhir_server.validation import Validator
@@ -109,7 +109,7 @@ def store_of(settings: Settings, definitions: Registry) -> tuple[Store, Callable
         partial(indexes_of, registry=definitions),
         max_time_ms=settings.query_time_ms,
     )
-    return store, client.close
+    return store, partial(disconnected, client)
 
 
 def indexer_of(settings: Settings, definitions: Registry) -> Indexer:

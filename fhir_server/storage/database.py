@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ from pymongo.errors import (
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
+    InvalidOperation,
     NetworkTimeout,
     OperationFailure,
     PyMongoError,
@@ -75,6 +77,12 @@ def database_of(client: Client, name: str) -> Any:
     return client.get_database(name, codec_options=CODEC, write_concern=DURABLE, read_concern=ReadConcern("majority"))
 
 
+async def disconnected(client: Client) -> None:
+    """Close a client, whether or not there still is a database."""
+    with suppress(InvalidOperation):  # of a cursor that was left open, told only when the client is closed already
+        await client.close()
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn the driver's failures into the kinds that a FHIR client understands; nothing of the database shows."""
@@ -93,11 +101,12 @@ def translated() -> Iterator[None]:
             headers={"Retry-After": "30"},
         ) from error
     except (ConnectionFailure, NetworkTimeout) as error:
-        raise UnavailableError(
-            "The database does not answer in time. Nothing is known to be lost; try again.",
-            key="HS-STORE-UNAVAILABLE",
-            headers={"Retry-After": "2"},
-        ) from error
+        raise silent() from error
+    except AttributeError as error:
+        # The driver stumbles over the answer that it does not get when a server goes away under it.
+        if not _is_of_driver(error):
+            raise
+        raise silent() from error
     except OperationFailure as error:
         codes = {error.code, *(row["code"] for row in (error.details or {}).get("writeErrors", ()))}
         if MONGO_TOO_LARGE in codes:
@@ -126,3 +135,17 @@ def too_large() -> TooLargeError:
         "The resource, with what is indexed of it, is larger than the 16 MiB that one resource may take.",
         key="HS-STORE-TOO-LARGE",
     )
+
+
+def silent() -> UnavailableError:
+    return UnavailableError(
+        "The database does not answer in time. Nothing is known to be lost; try again.",
+        key="HS-STORE-UNAVAILABLE",
+        headers={"Retry-After": "2"},
+    )
+
+
+def _is_of_driver(error: BaseException) -> bool:
+    """Whether an error was raised in the driver's own code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "/pymongo/" in frames[-1].filename.replace("\\", "/")

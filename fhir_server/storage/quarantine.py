@@ -16,6 +16,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from fhir_server.model.errors import ForbiddenError
 from fhir_server.storage.database import translated
 from fhir_server.storage.document import Blob
+from fhir_server.storage.rows import WATCH
 
 #: What is known of a content: it was not examined yet; nothing harmful was found; nobody looked for viruses; a virus
 #: was found; a document that does things by itself; no scanner could look at it; somebody has let it go in spite of it;
@@ -130,6 +131,7 @@ class Quarantine:
                 {"$set": {"metadata.again": now + LEASE}},
                 sort=[("metadata.again", 1)],
                 return_document=ReturnDocument.AFTER,
+                comment=WATCH,
             )
         return None if row is None else _held_of(row)
 
@@ -158,7 +160,7 @@ class Quarantine:
         """A content of which other documents are to say what was found; `retold` when they do."""
         with translated():
             row = await self._files.find_one(
-                {"metadata.retell": True, "metadata.mark": {"$ne": "waiting"}}, {"metadata.preview": 0}
+                {"metadata.retell": True, "metadata.mark": {"$ne": "waiting"}}, {"metadata.preview": 0}, comment=WATCH
             )
         return None if row is None else _held_of(row)
 

@@ -37,6 +37,10 @@ OPENING = frozenset({"open-thread", "open-ticket"})
 #: The operations that change what a message says or how it is marked.
 CHANGING = frozenset({"edit", "retract", "report", "hide", "unhide", "participants"})
 
+#: The operations by which people speak. What other operations make tells of a booking or a prescription, and says by
+#: itself whom it comes from.
+SPEAKING = CHANGING | {"open-thread", "send", "open-ticket"}
+
 
 def communication_rule(write: Write) -> Json | None:
     """Stamps who says it and when, cleans the text, and holds threads and messages to their states.
@@ -54,7 +58,8 @@ def communication_rule(write: Write) -> Json | None:
             )
         return None
     new = _spoken(write.new)
-    if person:
+    told = bool(write.by) and write.by not in SPEAKING and thread_of(new) is None
+    if person and not told:
         new = _stamped(write, new)
     thread, header = thread_of(new), _is_header(write, new, person)
     if write.old is not None:

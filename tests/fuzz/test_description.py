@@ -82,7 +82,8 @@ def operations() -> list[tuple[str, str]]:
 
 
 def test_the_document_describes_every_interaction_and_operation() -> None:
-    assert len(operations()) > len(TABLE) + len(OPERATIONS)
+    described = [one for one in OPERATIONS if not one.types or set(one.types) & set(TYPES)]
+    assert len(operations()) > len(TABLE) + len(described)
 
 
 @pytest.mark.parametrize(("path", "method"), operations(), ids=str)
