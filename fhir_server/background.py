@@ -5,8 +5,9 @@ Whoever wants to follow changes, or to have something done at a moment, is regis
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from fhir_server.interactions.background import WORKS
@@ -18,6 +19,9 @@ from fhir_server.model.clock import now_us
 from fhir_server.settings import Settings
 from fhir_server.storage.database import connect
 from fhir_server.storage.store import Store
+
+#: For what goes on beside requests when the server stops.
+STOPPING_S = 12.0
 
 
 class Background:
@@ -43,9 +47,10 @@ class Background:
         await self.feed.open()
 
     async def close(self) -> None:
-        await self.feed.close()
-        await self.timers.close()
-        await self.jobs.close()
+        # At once: where the database is gone, each of them waits for it in vain before it gives up.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOPPING_S):
+                await asyncio.gather(self.feed.close(), self.timers.close(), self.jobs.close())
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fhir_server.jobs import counts
+from fhir_server.jobs.ending import ended_soon
 from fhir_server.jobs.fault import fault_of
 from fhir_server.jobs.follower import Follower
 from fhir_server.jobs.lane import IDLE_KEEP_S, Lane, Named, scan_from
@@ -151,16 +152,12 @@ class Feed:
         self._closing.set()
         if self._watching is None:
             return
-        await self._watching
         for lane in self._lanes.values():
             lane.stop()
-        if tasks := list(self._tasks.values()):
-            await asyncio.wait(tasks, timeout=LETTING_GO_S)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(FhirError):
-            await self._rows.remove(self._process)
+        await ended_soon({self._watching, *self._tasks.values()}, LETTING_GO_S)
+        with suppress(FhirError, TimeoutError):
+            async with asyncio.timeout(RELEASE_S):
+                await self._rows.remove(self._process)
 
     # --- how far it is ----------------------------------------------------------------------------------------------
 

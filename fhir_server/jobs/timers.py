@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from fhir_server.jobs import counts
+from fhir_server.jobs.ending import ended_soon
 from fhir_server.jobs.fault import fault_of
 from fhir_server.jobs.lease import FREE, LASTS_S, Lease, LeaseLostError
 from fhir_server.model.clock import now_us
@@ -141,13 +142,8 @@ class Timers:
         """Stop; what is being handled may end, for a moment, and is otherwise another's to do."""
         self._closing = True
         self._woken.set()
-        if self._looking is not None:
-            await self._looking
-        if running := list(self._running):
-            await asyncio.wait(running, timeout=LETTING_GO_S)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        looking = set() if self._looking is None else {self._looking}
+        await ended_soon(looking | self._running, LETTING_GO_S)
 
     def now(self) -> int:
         """The moment by which timers are due, in microseconds since 1970 UTC."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,9 @@ from fhir_server.model.errors import FhirError, TooLargeError, UnavailableError
 
 #: An acknowledged write is on a majority of the members, and in their journals.
 DURABLE = WriteConcern(w="majority", j=True)
+
+#: For saying good-bye to a database.
+CLOSING_S = 3.0
 
 MONGO_TOO_LARGE = 10334
 MONGO_CACHE_OVERFLOW = 388
@@ -79,8 +83,10 @@ def database_of(client: Client, name: str) -> Any:
 
 async def disconnected(client: Client) -> None:
     """Close a client, whether or not there still is a database."""
-    with suppress(InvalidOperation):  # of a cursor that was left open, told only when the client is closed already
-        await client.close()
+    # Cursors that were left open are closed at a server that may be gone; one of them is then told as a wrong use.
+    with suppress(InvalidOperation, TimeoutError):
+        async with asyncio.timeout(CLOSING_S):
+            await client.close()
 
 
 @contextmanager

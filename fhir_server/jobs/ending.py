@@ -1,0 +1,15 @@
+"""How work in the background ends when the server stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+async def ended_soon(tasks: set[asyncio.Task[Any]], within_s: float) -> None:
+    """Wait for tasks that were told to end, and cancel those that do not: their database may be gone."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=within_s)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
