@@ -64,6 +64,7 @@ EXPIRE_S = 3600.0
 
 #: How long the end of the server waits for the work under way.
 CLOSING_S = 5.0
+MOST_CANCELS = 10
 
 #: How long `caught_up` may take.
 PATIENCE_S = 15.0
@@ -106,13 +107,17 @@ class Materializer:
             self._closing = True
             self._wake.set()
             _, late = await asyncio.wait({self._task}, timeout=CLOSING_S)
-            if late:
+            # The driver has been seen to take a cancellation for the end of one attempt, and to make the next.
+            for _ in range(MOST_CANCELS):
+                if not late:
+                    break
                 self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)
+                _, late = await asyncio.wait({self._task}, timeout=0.5)
             self._task = None
             try:
-                await self._batches.let_go(LEASE, self._holder)
-            except FhirError:
+                async with asyncio.timeout(CLOSING_S):
+                    await self._batches.let_go(LEASE, self._holder)
+            except (FhirError, TimeoutError):
                 _log.info("the lease of the audit events ends by itself")
 
     async def caught_up(self) -> None:

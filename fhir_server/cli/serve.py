@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,9 @@ from fhir_server.storage.setup import SetupError
 from smart_auth.operator_token import load_or_create
 
 SAME_SIGNAL_S = 0.3
+
+#: For the server to stop when its MongoDB is gone.
+WITHOUT_DATABASE_S = 30.0
 OTHER_VARIABLES = {f"{PREFIX}TOKEN", f"{PREFIX}TEST_DATA"}
 
 
@@ -158,6 +162,10 @@ def _watch(embedded: EmbeddedMongo | None, workers: Workers) -> list[int]:
 
     def stop(code: int) -> None:
         time.sleep(SAME_SIGNAL_S)
+        # Nothing can be saved any more; what waits for the database's answer would keep the process for good.
+        guard = threading.Timer(WITHOUT_DATABASE_S, _end, (ended,))
+        guard.daemon = True
+        guard.start()
         if workers.stopping:
             return  # Ctrl-C goes to the whole process group, so MongoDB was told at the same moment
         ended.append(code)
@@ -167,6 +175,12 @@ def _watch(embedded: EmbeddedMongo | None, workers: Workers) -> list[int]:
     if embedded is not None:
         embedded.on_exit(stop)
     return ended
+
+
+def _end(database_ended: list[int]) -> None:
+    """End the process as it would end by itself, had all its tasks let go of the database."""
+    err.print("Stopping", highlight=False)
+    os._exit(1 if database_ended else 0)
 
 
 def _warn_of_unknown_variables() -> None:
