@@ -107,7 +107,7 @@ class Materializer:
             self._closing = True
             self._wake.set()
             _, late = await asyncio.wait({self._task}, timeout=CLOSING_S)
-            # The driver has been seen to take a cancellation for the end of one attempt, and to make the next.
+            # With the database gone, one cancellation has been seen not to end it; why is not known.
             for _ in range(MOST_CANCELS):
                 if not late:
                     break
