@@ -152,7 +152,7 @@ class Clinic:
     def matters(self, address: str, matter: str, kind: str = "Task") -> list[Json]:
         """What was made for people about a prescription."""
         element = "focus" if kind == "Task" else "implicated" if kind == "DetectedIssue" else "about"
-        found = self.found(f"{kind}?patient={self.names['patient']}&_count=500")
+        found = self.found(f"{kind}?patient={self.names['patient']}&_sort=-_lastUpdated&_count=500")
         return [
             one
             for one in found

@@ -277,7 +277,9 @@ def test_what_was_claimed_is_taken_back_when_the_pharmacy_agrees(clinic: Clinic)
     assert (task["code"]["coding"][0]["code"], task["status"]) == ("abort", "requested")
     assert task["focus"] == {"reference": f"Task/{clinic.work(address)['id']}"}
     assert asked["prescription"]["status"] == "active", "the pharmacy may have handed it out a moment ago"
-    assert task["id"] in [one["id"] for one in clinic.found(f"Task?owner={clinic.names['pharmacy']}", "pharmacy")]
+    assert task["id"] in [
+        one["id"] for one in clinic.found(f"Task?owner={clinic.names['pharmacy']}&_sort=-_lastUpdated", "pharmacy")
+    ]
     assert refused(clinic, "doctor", address, "withdraw", reason="again") == (409, "HS-RX-WITHDRAWAL")
     for operation, more in {"dispense": {}, "close": {}, "reject": {"reason": "x"}, "transfer": {}}.items():
         answer = refused(clinic, "pharmacy", address, operation, secret=secret, **more)
@@ -332,7 +334,10 @@ def test_a_pharmacy_finds_its_own_prescriptions_and_no_others(clinic: Clinic) ->
     draft = clinic.drafted(dispenseRequest=clinic.addressed())
 
     def found() -> set[str]:
-        return {f"MedicationRequest/{one['id']}" for one in clinic.found("MedicationRequest?_count=500", "pharmacy")}
+        return {
+            f"MedicationRequest/{one['id']}"
+            for one in clinic.found("MedicationRequest?_count=500&_sort=-_lastUpdated", "pharmacy")
+        }
 
     assert mine in found()
     assert not {theirs, nobodys, draft} & found()

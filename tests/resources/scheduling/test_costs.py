@@ -28,7 +28,10 @@ def counted(make_server: Callable[..., Any]) -> tuple[Clinic, Listener, str]:
 
 def quiet(clinic: Clinic) -> None:
     """Wait until all that follows what was written is done."""
-    clinic.server.run(clinic.server.context.feed.caught_up())
+    context = clinic.server.context
+    clinic.server.run(context.feed.caught_up())
+    while clinic.server.run(context.timers.run_due()):
+        clinic.server.run(context.feed.caught_up())
 
 
 def test_the_first_page_of_a_month_costs_the_same_however_much_is_free(counted: tuple[Clinic, Listener, str]) -> None:
