@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -20,8 +21,15 @@ Json = dict[str, Any]
 ENDS = ("commitTransaction", "abortTransaction")
 
 
+#: Whether what runs was asked for within `Listener.noting`: requests, and the tasks that they start, inherit it.
+_asked: ContextVar[bool] = ContextVar("asked", default=False)
+
+
 class Listener(monitoring.CommandListener):
-    """Notes the commands sent to one database while it is told to."""
+    """Notes the commands sent to one database by what is asked for while it is told to.
+
+    What goes on beside it, as followers of the feed and timers do, does not count.
+    """
 
     def __init__(self) -> None:
         self.database = ""
@@ -32,7 +40,7 @@ class Listener(monitoring.CommandListener):
         ours = event.database_name == self.database or (event.database_name == "admin" and event.command_name in ENDS)
         with self._lock:
             watching = event.command.get("comment") == "watch"  # goes on all the time, whatever is requested
-            if ours and not watching and self._noted is not None:
+            if ours and not watching and _asked.get() and self._noted is not None:
                 name = "query" if event.command_name in ("find", "aggregate") else event.command_name
                 collection = event.command.get(event.command_name)
                 self._noted.append(f"{name} {collection}" if type(collection) is str else name)
@@ -48,9 +56,11 @@ class Listener(monitoring.CommandListener):
         noted: list[str] = []
         with self._lock:
             self._noted = noted
+        token = _asked.set(True)
         try:
             yield noted
         finally:
+            _asked.reset(token)
             with self._lock:
                 self._noted = None
 

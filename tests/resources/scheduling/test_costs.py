@@ -26,19 +26,10 @@ def counted(make_server: Callable[..., Any]) -> tuple[Clinic, Listener, str]:
     return clinic, listener, doctor
 
 
-def quiet(clinic: Clinic) -> None:
-    """Wait until all that follows what was written is done."""
-    context = clinic.server.context
-    clinic.server.run(context.feed.caught_up())
-    while clinic.server.run(context.timers.run_due()):
-        clinic.server.run(context.feed.caught_up())
-
-
 def test_the_first_page_of_a_month_costs_the_same_however_much_is_free(counted: tuple[Clinic, Listener, str]) -> None:
     clinic, listener, doctor = counted
     asked = {"practitioner": doctor, "start": at(1, "00:00").isoformat(), "end": at(31, "00:00").isoformat()}
     for count in (1, 20, 150):
-        quiet(clinic)
         with listener.noting() as noted:
             assert len(clinic.find(**asked, _count=count)) == count
         # The roles of who is asked for, and of whose Schedules these are; who is not active; then the time itself.
@@ -53,7 +44,6 @@ def test_the_first_page_of_a_month_costs_the_same_however_much_is_free(counted: 
 
 def test_a_whole_month_is_read_in_two_portions(counted: tuple[Clinic, Listener, str]) -> None:
     clinic, listener, doctor = counted
-    quiet(clinic)
     with listener.noting() as noted:
         assert len(clinic.find(practitioner=doctor, start=at(1, "00:00").isoformat(), _count=1000)) == 31 * 16
     assert Counter(noted)["query _slot_locks"] == Counter(noted)["query Slot"] == 2
@@ -62,7 +52,6 @@ def test_a_whole_month_is_read_in_two_portions(counted: tuple[Clinic, Listener, 
 
 def test_a_plain_appointment_of_nobody_with_a_schedule_takes_no_lock(counted: tuple[Clinic, Listener, str]) -> None:
     clinic, listener, _ = counted
-    quiet(clinic)
     wish = clinic.appointment(at(9, "09:00"), 30, clinic.patient(), status="proposed")
     with listener.noting() as noted:
         assert clinic.client.post("Appointment", json=wish).status_code == 201
