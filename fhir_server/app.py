@@ -36,6 +36,7 @@ from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.outlets import Outlet
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.model.clock import http_date_of, now_us
+from fhir_server.model.happening import Happening
 from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
@@ -60,7 +61,6 @@ from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
 from resources.signing import Signer
-from smart_auth.ports import Happening
 
 MOUNT = "/fhir"
 

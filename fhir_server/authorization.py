@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from fhir_server.model.happening import Trail
 from fhir_server.settings import Settings, is_loopback
 from profiles.registry import registry
 from smart_auth.authorization_server import AuthorizationServer
@@ -14,7 +15,7 @@ from smart_auth.fetch import Fetch, fetcher
 from smart_auth.oauth import ClientWait
 from smart_auth.operator_token import OperatorToken
 from smart_auth.outbound import Outbound
-from smart_auth.ports import Launches, Sessions, Trail
+from smart_auth.ports import Launches, Sessions
 from smart_auth.store import AuthStore
 from smart_auth.terms import DAY_S, Terms
 from smart_auth.vault import Vault

@@ -24,6 +24,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.model.access import Caller, Identity
 from fhir_server.model.clock import new_id
+from fhir_server.model.happening import Happening, Trail
 from fhir_server.policies.glass import BreakGlass, Glass
 from fhir_server.policies.policies import Policies
 from fhir_server.policies.roles import load_roles
@@ -41,7 +42,6 @@ from smart_auth.granted_apps import GrantedApps
 from smart_auth.launch_side import LaunchSide, configuration_of
 from smart_auth.launches import LaunchTokens
 from smart_auth.operator_token import OperatorToken, load_or_create
-from smart_auth.ports import Happening, Trail
 from smart_auth.register import PATH as REGISTER
 from smart_auth.store import AuthStore
 from smart_auth.vault import Vault

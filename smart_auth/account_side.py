@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from fhir_server.model.access import Identity
+from fhir_server.model.happening import Trail
 from smart_auth.accounts import Accounts
 from smart_auth.administration import Administration
 from smart_auth.credentials import Credentials
@@ -31,7 +32,7 @@ from smart_auth.pages.sign_in import SignInPages
 from smart_auth.parts import AccountRules, Parts
 from smart_auth.passkeys import Passkeys
 from smart_auth.passwords import Passwords
-from smart_auth.ports import ConnectedApp, ConnectedApps, CredentialsChanged, Resources, Trail
+from smart_auth.ports import ConnectedApp, ConnectedApps, CredentialsChanged, Resources
 from smart_auth.proxies import Proxies
 from smart_auth.registration import Registrar
 from smart_auth.sessions import BrowserSessions, SessionEnded, nothing_ends

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fhir_server.model.happening import Happening, Trail
 from smart_auth import discovery
 from smart_auth.access_token import AccessTokens
 from smart_auth.answers import (
@@ -51,7 +52,7 @@ from smart_auth.keys import PUBLISHED_MAX_AGE_S, Keys
 from smart_auth.oauth import ClientWait, Exchange, OAuthServer, Parts, Threads
 from smart_auth.operator_token import OperatorToken
 from smart_auth.pkce import Pkce
-from smart_auth.ports import Happening, Launches, Sessions, Trail
+from smart_auth.ports import Launches, Sessions
 from smart_auth.pushed import PushedRequests
 from smart_auth.refresh import RefreshGrant
 from smart_auth.refresh_tokens import RefreshTokens

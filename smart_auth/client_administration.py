@@ -8,11 +8,11 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from fhir_server.model.access import Role
+from fhir_server.model.happening import Happening, Trail
 from smart_auth.authorizations import Authorizations
 from smart_auth.clients import ClientError, Clients
 from smart_auth.model import Authorization, Client
 from smart_auth.parts import Visit
-from smart_auth.ports import Happening, Trail
 
 #: Members of the JSON of an app, the fields that they are, and their kinds. The names are RFC 7591's where it has one.
 MEMBERS: Final[dict[str, tuple[str, type]]] = {

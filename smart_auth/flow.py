@@ -17,11 +17,12 @@ from urllib.parse import urlencode
 from pymongo import IndexModel, ReturnDocument
 
 from fhir_server.model.clock import new_id
+from fhir_server.model.happening import Happening, Trail
 from smart_auth import scopes
 from smart_auth.authorize import Asked, RefusedError, redirect_of
 from smart_auth.model import Account, Authorization, AuthorizationRequest, Client, LaunchContext, Session
 from smart_auth.oauth import OAuthServer
-from smart_auth.ports import Happening, Launches, Trail
+from smart_auth.ports import Launches
 from smart_auth.rows import now, object_of, plain_of, row_of
 from smart_auth.token_answer import context_of
 

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
+from fhir_server.model.happening import Trail
 from smart_auth.account_side import AccountSide
 from smart_auth.app_state import AppStates
 from smart_auth.app_state_api import BASE, CAPABILITY, AppStateApi
@@ -20,7 +21,7 @@ from smart_auth.pages.choosing import ChoosingPages
 from smart_auth.pages.clients_api import ClientsApi
 from smart_auth.pages.consent import ConsentPages
 from smart_auth.pages.launching import LaunchPages
-from smart_auth.ports import Records, Trail
+from smart_auth.ports import Records
 from smart_auth.starting import Starting
 from smart_auth.store import AuthStore
 from smart_auth.terms import Terms

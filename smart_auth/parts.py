@@ -7,10 +7,11 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from fhir_server.model.access import Role
+from fhir_server.model.happening import Happening, Trail
 from smart_auth.accounts import Accounts
 from smart_auth.letters import Letters
 from smart_auth.passwords import Passwords
-from smart_auth.ports import ConnectedApps, CredentialsChanged, Happening, Resources, Trail
+from smart_auth.ports import ConnectedApps, CredentialsChanged, Resources
 from smart_auth.sessions import BrowserSessions
 from smart_auth.throttle import Throttle
 from smart_auth.tickets import Tickets

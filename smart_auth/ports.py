@@ -70,35 +70,6 @@ class Records(Resources, Protocol):
         """One encounter of the patient; None when there is none that this user may see."""
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """Something that the audit trail records: a sign-in, a token, a refusal, a change of an account.
-
-    Attributes:
-        kind: `sign-in`, `sign-out`, `sign-in-refused`, `token`, `token-refused`, `token-revoked`, `account`, `client`,
-            `keys`, `consent`, `launch`, `break-glass-start`, `break-glass-stop`
-        outcome: 0 done, 4 refused, 8 failed (http://hl7.org/fhir/audit-event-outcome)
-        account_id, client_id: who
-        detail: what happened, in a few words, without secrets and without health data
-    """
-
-    kind: str
-    outcome: int = 0
-    account_id: str = ""
-    client_id: str = ""
-    fhir_user: str = ""
-    patient: str = ""
-    address: str = ""
-    request_id: str = ""
-    detail: str = ""
-
-
-class Trail(Protocol):
-    """Where happenings go; returns when it is stored durably."""
-
-    async def happened(self, happening: Happening) -> None: ...
-
-
 class Mail(Protocol):
     """Sends one message; the text holds no health data.
 

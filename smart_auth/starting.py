@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from starlette.concurrency import run_in_threadpool
 
 from fhir_server.model.errors import InvalidError, NotFoundError
+from fhir_server.model.happening import Happening, Trail
 from smart_auth.clients import Clients
 from smart_auth.launches import LaunchTokens, address_of, can_be_launched
 from smart_auth.model import Account, Client, LaunchContext
 from smart_auth.parts import Visit
-from smart_auth.ports import Happening, Records, Trail
+from smart_auth.ports import Records
 from smart_auth.terms import Terms
 from smart_auth.viewer import viewer_of, visible_patient
 

@@ -34,7 +34,7 @@ class Happening(Protocol):
 
 
 class Doors:
-    """Fills the port `smart_auth.ports.Trail`."""
+    """Fills the port `model.happening.Trail`."""
 
     def __init__(self, trail: Trail) -> None:
         self._trail = trail

@@ -14,9 +14,9 @@ from rich.table import Table
 from fhir_server.cli.authorization import with_authorization
 from fhir_server.cli.say import out
 from fhir_server.cli.trail import tell
+from fhir_server.model.happening import Happening
 from fhir_server.storage.setup import SetupError
 from smart_auth.model import Client
-from smart_auth.ports import Happening
 
 client = typer.Typer(name="client", help="Apps and systems that may ask for access.", no_args_is_help=True)
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from fhir_server.cli.authorization import with_authorization
 from fhir_server.cli.say import out
 from fhir_server.cli.trail import tell
+from fhir_server.model.happening import Happening
 from smart_auth.keys import ALGORITHMS, LEAD_S, SPREAD_S
-from smart_auth.ports import Happening
 from smart_auth.rows import now
 
 keys = typer.Typer(name="keys", help="Keys that sign tokens, and the vault's key.", no_args_is_help=True)

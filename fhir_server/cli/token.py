@@ -11,10 +11,10 @@ import typer
 
 from fhir_server.cli.authorization import with_authorization
 from fhir_server.cli.trail import tell
+from fhir_server.model.happening import Happening
 from fhir_server.storage.setup import SetupError
 from smart_auth import scopes
 from smart_auth.access_token import Claims
-from smart_auth.ports import Happening
 
 if TYPE_CHECKING:
     from fhir_server.model.access import Role

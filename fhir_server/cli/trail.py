@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from fhir_server.model.errors import UnavailableError
+from fhir_server.model.happening import Happening, Trail
 from fhir_server.settings import Settings
 from fhir_server.storage.setup import SetupError
-from smart_auth.ports import Happening, Trail
 
 if TYPE_CHECKING:
     from fhir_server.audit.event import Event
@@ -44,7 +44,7 @@ class LoggedTrail:
 
 
 class CommandTrail:
-    """Happenings of a command on the audit trail; fills the port `smart_auth.ports.Trail`."""
+    """Happenings of a command on the audit trail; fills the port `model.happening.Trail`."""
 
     def __init__(self, chain: Chain, name: str) -> None:
         """

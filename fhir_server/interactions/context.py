@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fhir_server.interactions.outlets import Outlet
-from fhir_server.interactions.ports import PdfSigner, Scanner, Witness
+from fhir_server.interactions.ports import PdfSigner, Scanner
 from fhir_server.interactions.registration import Creating, Handler, Interaction, Operation
 from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.jobs.timers import Timers
 from fhir_server.model.access import NOBODY, Caller
+from fhir_server.model.happening import Trail
 from fhir_server.policies.glass import BreakGlass
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.repository import Repository
@@ -81,7 +82,7 @@ class Context:
     scanner: Scanner | None = None
     creating: Mapping[str, Creating] = field(default_factory=dict)
     signer: PdfSigner | None = None
-    witness: Witness | None = None
+    witness: Trail | None = None
     data_dir: Path | None = None
     outlets: Mapping[str, Outlet] = field(default_factory=dict)
 

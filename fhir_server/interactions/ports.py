@@ -59,30 +59,3 @@ class PdfSigner(Protocol):
     async def verify_pdf(self, data: bytes) -> list[Signature]:
         """The signatures of a PDF, the first one first."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """Something that no request did, for the audit trail.
-
-    Attributes:
-        kind: what, such as `erasure`
-        patient: about whom, `Patient/1`; empty where nobody is to be named
-        detail: in a few words, without health data
-    """
-
-    kind: str
-    outcome: int = 0
-    account_id: str = ""
-    client_id: str = ""
-    fhir_user: str = ""
-    patient: str = ""
-    address: str = ""
-    request_id: str = ""
-    detail: str = ""
-
-
-class Witness(Protocol):
-    """The audit trail; returns when it is stored durably, as part of the hash chain."""
-
-    async def happened(self, happening: Happened) -> None: ...

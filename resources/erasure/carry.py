@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Final
 
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.ports import Happened
 from fhir_server.interactions.purging.erase import Erasure
 from fhir_server.interactions.purging.hold import require_free
 from fhir_server.interactions.purging.report import digests_of
@@ -21,6 +20,7 @@ from fhir_server.jobs.run import Run
 from fhir_server.jobs.timers import TIMERS
 from fhir_server.model import codec
 from fhir_server.model.errors import FhirError, UnavailableError
+from fhir_server.model.happening import Happening
 from fhir_server.repository.ownership import with_tag
 from fhir_server.repository.repository import Change
 from resources import export, notification
@@ -84,7 +84,7 @@ async def _carried_out(context: Context, run: Run) -> bytes:
     await ended(context, task_id, "completed", lines, "")
     if context.witness is not None:
         detail = f"Task/{task_id}: removed {sum(report.removed.values())}, sha256 {proof}"
-        await context.witness.happened(Happened("erasure", patient=patient if retained else "", detail=detail))
+        await context.witness.happened(Happening("erasure", patient=patient if retained else "", detail=detail))
     return told
 
 

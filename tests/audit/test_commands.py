@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from fhir_server.audit.trail import Trail, behind
 from fhir_server.cli import app
 from fhir_server.cli.trail import operating_user, tell
-from smart_auth.ports import Happening
+from fhir_server.model.happening import Happening
 from tests.conftest import InProcessServer
 
 

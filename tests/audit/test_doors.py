@@ -14,8 +14,8 @@ from fhir_server.audit.rules import may_write
 from fhir_server.audit.trail import Pace, Trail
 from fhir_server.audit.verify import links
 from fhir_server.model.access import Identity, Scope, Verb
+from fhir_server.model.happening import Happening
 from fhir_server.storage.setup import SetupError
-from smart_auth.ports import Happening
 from tests.audit.conftest import BASE, Opened
 
 SYSTEM = Scope("system", "AuditEvent", "c")

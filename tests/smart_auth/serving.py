@@ -20,12 +20,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from fhir_server.model.happening import Happening, Trail
 from smart_auth.authorization_server import AuthorizationServer
 from smart_auth.discovery import security_of
 from smart_auth.fetch import fetcher
 from smart_auth.model import Client
 from smart_auth.operator_token import OperatorToken
-from smart_auth.ports import Happening, Launches, Sessions, Trail
+from smart_auth.ports import Launches, Sessions
 from smart_auth.store import AuthStore
 from smart_auth.terms import Terms
 from smart_auth.vault import Vault

@@ -23,11 +23,12 @@ from starlette.requests import Request
 from fhir_server.model.access import Identity
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import UnprocessableError
+from fhir_server.model.happening import Happening
 from smart_auth.account_side import AccountSide, Neighbours
 from smart_auth.accounts import account_of, now
 from smart_auth.model import Account
 from smart_auth.passwords import Passwords
-from smart_auth.ports import ConnectedApp, Happening
+from smart_auth.ports import ConnectedApp
 from smart_auth.store import AuthStore, Row
 from smart_auth.vault import Vault
 
