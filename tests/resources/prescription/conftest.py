@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 
-from fhir_server.app import definitions_of
-from fhir_server.model.access import AccessPolicy, Caller, Identity, Scope
-from fhir_server.model.errors import UnauthorizedError
-from fhir_server.policies.glass import BreakGlass
-from fhir_server.policies.policies import Policies
-from fhir_server.policies.roles import load_roles
-from profiles.registry import registry
-from profiles.terminology import terminology
-from tests.conftest import BASE_URL, InProcessServer
+from fhir_server.model.access import Identity, Scope
+from tests.conftest import InProcessServer
+from tests.resources.callers import EVERYTHING, Roles
 
 Json = dict[str, Any]
-
-EVERYTHING = (Scope("user", "*", "cruds"),)
-
-
-class RoleGate:
-    """A gate that knows its callers by name, and gives each what the table of roles gives: `Bearer <name>`."""
-
-    def __init__(self, known: dict[str, Identity]) -> None:
-        self.known = known
-        self.policies: Policies | None = None
-
-    async def caller_of(self, authorization: str | None) -> Caller:
-        name = (authorization or "").removeprefix("Bearer ")
-        if name not in self.known:
-            raise UnauthorizedError("unknown")
-        identity = self.known[name]
-        if identity.role == "operator":
-            return Caller(identity, AccessPolicy())
-        assert self.policies is not None
-        self.policies.noticed("Task", identity.subject)  # what others wrote a moment ago counts at once
-        return Caller(identity, await self.policies.of(identity))
-
-    def noticed(self, types: Iterable[str], subject: str) -> None:
-        assert self.policies is not None
-        for name in types:
-            self.policies.noticed(name, subject)
 
 
 @dataclass
@@ -216,32 +184,17 @@ def key_of(answer: Any) -> str:
     return str(body["issue"][0]["details"]["coding"][0]["code"])
 
 
-def policies_of(server: InProcessServer) -> Policies:
-    context = server.context
-    return Policies(
-        context.repository.store,
-        context.searcher,
-        definitions_of(server.settings),
-        terminology(),
-        load_roles(registry()),
-        BreakGlass(context.repository.store, None, None, most_minutes=60),  # type: ignore[arg-type]
-        base_url=BASE_URL,
-        base_permits=True,
-    )
-
-
 def made(make_server: Callable[..., InProcessServer], servers: int = 1, **parts: Any) -> Clinic:
     known: dict[str, Identity] = {
         "operator": Identity("operator", "test", "operator"),
         "system": Identity("system", "test", "system", scopes=(Scope("system", "*", "cruds"),)),
     }
-    gates = [RoleGate(known) for _ in range(servers)]
+    gates = [Roles(known) for _ in range(servers)]
     first = make_server({"gate": gates[0], **parts}, auth="on")
     database = first.settings.mongodb_database
     others = [make_server({"gate": gate, **parts}, auth="on", mongodb_database=database) for gate in gates[1:]]
     for gate, server in zip(gates, (first, *others), strict=True):
-        gate.policies = policies_of(server)
-        server.run(gate.policies.open())
+        gate.server = server
     clinic = Clinic([first, *others], known)
     names = clinic.names
     names["doctor"] = clinic.put("Practitioner", id="doctor", name=[{"family": "Żółć", "given": ["Ida"]}])
