@@ -119,5 +119,7 @@ def test_each_fault_is_told_with_its_line() -> None:
     assert ["(line 2)" in found[0].diagnostics, "(line 3)" in found[1].diagnostics] == [True, True]
 
 
-def test_deep_nesting_is_no_crash() -> None:
-    div(OPEN + "<b>" * 100_000 + "x" + "</b>" * 100_000 + "</div>")
+def test_deep_nesting_is_one_fault_and_no_crash() -> None:
+    found = div(OPEN + "<b>" * 100_000 + "x" + "</b>" * 100_000 + "</div>")
+    assert found is not None
+    assert [fault.key for fault in found] == ["HS-VAL-NARRATIVE-XML"]
