@@ -155,11 +155,11 @@ def test_jobs_that_are_killed_again_and_again_at_any_moment_end_complete(server:
     filled(server, count)
     all_unindexed(server)
     started(server, "$reindex")
-    died(server, "reindex", times=3, every=1500)
+    died(server, "reindex", times=2, every=1000)
     with Rows(server) as rows:
         assert rows.of("reindex")["done"] == 6302
     started(server, "Patient/gone/$purge", json=CONFIRM, headers={"Prefer": "respond-async"})
-    died(server, "purge", times=4, every=1000)
+    died(server, "purge", times=2, every=700)
     proven(server, count)
 
 
