@@ -59,7 +59,7 @@ from integrations.notify import outlets_of
 from integrations.prescription_keys import prescription_keys
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
-from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
+from resources.parts import CREATING, EXPLAINING, OPERATIONS, PARTS, RULES, running
 from resources.signing import Signer
 
 MOUNT = "/fhir"
@@ -230,6 +230,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         caught_up=ledger.caught_up if ledger is not None else None,
         scanner=scanner,
         creating=CREATING,
+        explaining=EXPLAINING,
         signer=Signer(settings.data_dir / SIGNING, settings.brand_name),
         witness=Doors(trail) if trail is not None else None,
         outlets=outlets,
