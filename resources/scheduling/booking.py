@@ -17,6 +17,7 @@ from fhir_server.interactions.bundle import searchset
 from fhir_server.interactions.conditional import process_locks
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
+from fhir_server.interactions.permission import require
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import ConflictError, UnprocessableError
@@ -116,6 +117,7 @@ def newcomer(party: Party, context: Context, patient: Json) -> Json:
 
     Raises:
         UnprocessableError: 422; the caller makes no records of others.
+        ForbiddenError: 403; the app's scopes do not let it make any.
     """
     if party.role not in ("operator", "system", "front-desk"):
         raise UnprocessableError(
@@ -123,6 +125,7 @@ def newcomer(party: Party, context: Context, patient: Json) -> Json:
             key="HS-SCHED-PATIENT",
             expression="Parameters.parameter.where(name='patient-resource')",
         )
+    require(context.seen, "Patient", "c")
     organization = context.caller.identity.organization
     if party.role == "front-desk" and organization is not None:
         return {**patient, "managingOrganization": {"reference": organization}}

@@ -27,7 +27,7 @@ INVITING = frozenset({"appointment-asked", "appointment-booked", "appointment-ca
 
 
 def calendar_of(context: Context, kind: str, appointment: dict[str, Any]) -> bytes:
-    """What a calendar is told by a mail of some kind: an invitation, an update, a cancellation or a counter-proposal."""
+    """What a mail of some kind tells a calendar: an invitation, an update, a cancellation or a counter-proposal."""
     if "start" not in appointment or "end" not in appointment:
         return b""
     if kind in INVITING or (kind == "appointment-offered" and method_of(appointment) == "COUNTER"):
