@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -68,7 +68,7 @@ def tokens_of(codes: Iterable[Code]) -> str:
 async def records(
     searcher: Searcher,
     resource_type: str,
-    pairs: Sequence[tuple[str, str]],
+    pairs: list[tuple[str, str]],
     start_us: int | None,
     end_us: int | None,
 ) -> list[Reading]:

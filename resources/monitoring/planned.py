@@ -146,4 +146,4 @@ def every(times: int, unit: str, length: Any) -> Rhythm | None:
         return Rhythm(a_day, relativedelta(days=1)) if a_day >= 1 else None
     if unit not in UNITS or length <= 0 or length != int(length):
         return None
-    return Rhythm(times, relativedelta(**{UNITS[unit]: int(length)}))  # type: ignore[arg-type]
+    return Rhythm(times, relativedelta(**{UNITS[unit]: int(length)}))
