@@ -217,6 +217,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             settings.document_types,
             settings.retention_file,
             settings.prescription_collect_days,
+            settings.pharmacy_feed_days,
         ),
         data_dir=settings.data_dir,
         table=TABLE,

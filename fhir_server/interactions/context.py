@@ -43,6 +43,7 @@ class Limits:
     document_types: tuple[str, ...] = ("*/*",)
     retention_file: Path = Path()
     collect_days: int = 14
+    pharmacy_feed_days: int = 180
 
 
 @dataclass(frozen=True, slots=True)
