@@ -47,6 +47,13 @@ CREATING: dict[str, Creating] = dict(row for part in PARTS for row in part.creat
 EXPLAINING: dict[type[FhirError], Explaining] = dict(row for part in PARTS for row in part.explaining)
 
 
+async def account_ended(context: Context, account_id: str, fhir_user: str | None) -> None:
+    """What parts end when an account does."""
+    for part in PARTS:
+        if part.account_ended is not None:
+            await part.account_ended(context, account_id, fhir_user)
+
+
 @asynccontextmanager
 async def running(context: Context) -> AsyncIterator[None]:
     """What parts do while the server runs."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fhir_server.interactions.outlets import Outlet
-from fhir_server.interactions.ports import PdfSigner, Scanner
+from fhir_server.interactions.ports import PdfSigner, Scanner, SignIn
 from fhir_server.interactions.registration import Creating, Handler, Interaction, Operation
 from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
@@ -26,6 +26,9 @@ from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import Registry
 
 CaughtUp = Callable[[], Awaitable[None]]
+
+#: Ends what an account, whose user was a resource, had without signing in.
+AccountEnded = Callable[["Context", str, "str | None"], Awaitable[None]]
 
 #: Says more of a failure than who has found it could.
 Explaining = Callable[["Context", Any], Awaitable[FhirError]]
@@ -58,6 +61,7 @@ class Context:
     none. `creating` are other ways to create resources of some types, each asked first. `signer` signs what is issued.
     `witness` is the audit trail, for what jobs do; None where it is switched off. `outlets` are the ways by which
     people are told of things outside of this server, by name. `explaining` completes what is told of some failures.
+    `sign_in` leads to the accounts of people; `account_ended` is called when one has ended.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions. `jobs`, `feed` and `timers` go on beside requests. `caught_up` returns when all that was done until now
@@ -92,6 +96,8 @@ class Context:
     data_dir: Path | None = None
     outlets: Mapping[str, Outlet] = field(default_factory=dict)
     explaining: Mapping[type[FhirError], Explaining] = field(default_factory=dict)
+    sign_in: SignIn = field(default_factory=SignIn)
+    account_ended: AccountEnded | None = None
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

@@ -12,7 +12,7 @@ from resources.scheduling.aftermath import join
 from resources.scheduling.booking import book, hold
 from resources.scheduling.companion import adopt, take_times
 from resources.scheduling.conflicts import explain
-from resources.scheduling.feeds import calendar_feed
+from resources.scheduling.feeds import calendar_feed, end_feeds
 from resources.scheduling.find import find
 from resources.scheduling.ical import ical
 from resources.scheduling.locks import TimeTakenError
@@ -88,5 +88,6 @@ PART = Part(
         ("Slot", Sometimes(keep_taken, may_lose)),
     ),
     join=join,
+    account_ended=end_feeds,
     explaining=((TimeTakenError, explain),),
 )
