@@ -25,8 +25,9 @@ class Inbox:
 
 
 @contextmanager
-def smtp_server(**how: Any) -> Iterator[tuple[Inbox, int]]:
-    inbox = Inbox()
+def smtp_server(inbox: Inbox | None = None, **how: Any) -> Iterator[tuple[Inbox, int]]:
+    """A server on a free port, and what it takes."""
+    inbox = inbox or Inbox()
 
     class OnFreePort(Controller):
         def factory(self) -> SMTP:
