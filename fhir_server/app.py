@@ -59,7 +59,7 @@ from integrations.notify import outlets_of
 from integrations.prescription_keys import prescription_keys
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
-from resources.parts import CREATING, OPERATIONS, PARTS, RULES, running
+from resources.parts import CREATING, EXPLAINING, OPERATIONS, PARTS, RULES, account_ended, running
 from resources.signing import Signer
 
 MOUNT = "/fhir"
@@ -217,6 +217,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             settings.document_types,
             settings.retention_file,
             settings.prescription_collect_days,
+            settings.pharmacy_feed_days,
         ),
         data_dir=settings.data_dir,
         table=TABLE,
@@ -230,6 +231,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         caught_up=ledger.caught_up if ledger is not None else None,
         scanner=scanner,
         creating=CREATING,
+        explaining=EXPLAINING,
+        account_ended=account_ended,
         signer=Signer(settings.data_dir / SIGNING, settings.brand_name),
         witness=Doors(trail) if trail is not None else None,
         outlets=outlets,
@@ -245,6 +248,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         gate = entry = Entry(
             settings, store, known, context, entrance, Doors(trail) if trail is not None else Unheard()
         )
+        context.sign_in.accounts = entry.accounts.ending
         context = replace(context, break_glass=entry.break_glass, security=entry.security)
     outlets |= outlets_of(settings, entry.accounts.mail if entry is not None else None)
     fhir = FhirApplication(

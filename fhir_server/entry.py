@@ -104,6 +104,7 @@ class Entry:
                 apps=apps,
                 bearer=self._identity_of,
                 session_ended=self._session_ended,
+                account_ended=self._account_ended,
             ),
         )
         self._operator = OperatorToken(load_or_create(settings.access_token_file))
@@ -157,6 +158,10 @@ class Entry:
 
     async def _credentials_changed(self, account_id: str) -> None:
         await asyncio.to_thread(self.authorization.authorizations.revoke_account, account_id)
+
+    async def _account_ended(self, account_id: str, fhir_user: str | None) -> None:
+        if self._server.account_ended is not None:
+            await self._server.account_ended(self._server, account_id, fhir_user)
 
     def _session_ended(self, session_id: str) -> None:
         """Somebody signed out: what they had allowed for as long as they were signed in (`online_access`) ends."""

@@ -62,6 +62,12 @@ class CareSettings(BaseSettings):
     prescription_collect_days: int = Field(
         14, ge=1, le=365, description="Days after which patient and prescriber are told that nothing was collected."
     )
+    pharmacy_feed_days: int = Field(
+        180,
+        ge=1,
+        le=3650,
+        description="Days after which a pharmacy that has not asked what changed starts anew, with what is still open.",
+    )
     retention_file: Path = Field(
         Path(), description="TOML file with what is kept although its erasure is asked for. Empty: the built-in one."
     )

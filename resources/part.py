@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from fhir_server.interactions.context import Context
+from fhir_server.interactions.context import AccountEnded, Context, Explaining
 from fhir_server.interactions.registration import Creating, Operation
+from fhir_server.model.errors import FhirError
 from fhir_server.repository.rules import Companion, Rule
 
 
@@ -24,6 +25,8 @@ class Part:
             (`context.feed`), what happens at a moment (`context.timers`) and what goes on in the background
             (`context.jobs`)
         creating: with the resource types that it creates in a way of its own
+        explaining: with the failures of which it can say more than who finds them
+        account_ended: ends what somebody had of this part without signing in, when their account ends or is disabled
         during: what goes on while the server runs, from when its database is open until before that is closed
     """
 
@@ -33,4 +36,6 @@ class Part:
     companions: tuple[tuple[str, Companion], ...] = ()
     join: Callable[[Context], None] | None = None
     creating: tuple[tuple[str, Creating], ...] = ()
+    account_ended: AccountEnded | None = None
+    explaining: tuple[tuple[type[FhirError], Explaining], ...] = ()
     during: Callable[[Context], AbstractAsyncContextManager[None]] | None = None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fhir_server.interactions.context import Context
+from fhir_server.interactions.context import Context, Explaining
 from fhir_server.interactions.operations import OPERATIONS as INTERACTIONS
 from fhir_server.interactions.registration import Creating, Operation
+from fhir_server.model.errors import FhirError
 from fhir_server.repository.rules import Rules
 from resources import communication, document, erasure, export, notification, scheduling, ticket
 from resources.dispensing import part as dispensing
@@ -41,6 +42,16 @@ RULES = Rules.of(
 
 #: Other ways to create resources of some types.
 CREATING: dict[str, Creating] = dict(row for part in PARTS for row in part.creating)
+
+#: Failures that are told more of.
+EXPLAINING: dict[type[FhirError], Explaining] = dict(row for part in PARTS for row in part.explaining)
+
+
+async def account_ended(context: Context, account_id: str, fhir_user: str | None) -> None:
+    """What parts end when an account does."""
+    for part in PARTS:
+        if part.account_ended is not None:
+            await part.account_ended(context, account_id, fhir_user)
 
 
 @asynccontextmanager

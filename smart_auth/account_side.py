@@ -17,6 +17,7 @@ from fhir_server.model.happening import Trail
 from smart_auth.accounts import Accounts
 from smart_auth.administration import Administration
 from smart_auth.credentials import Credentials
+from smart_auth.ending import Ending
 from smart_auth.letters import Letters
 from smart_auth.mail import SinkMail, Smtp, SmtpMail
 from smart_auth.outside import Outside, Provider
@@ -32,7 +33,14 @@ from smart_auth.pages.sign_in import SignInPages
 from smart_auth.parts import AccountRules, Parts
 from smart_auth.passkeys import Passkeys
 from smart_auth.passwords import Passwords
-from smart_auth.ports import ConnectedApp, ConnectedApps, CredentialsChanged, Resources
+from smart_auth.ports import (
+    AccountEnded,
+    ConnectedApp,
+    ConnectedApps,
+    CredentialsChanged,
+    Resources,
+    nothing_more,
+)
 from smart_auth.proxies import Proxies
 from smart_auth.registration import Registrar
 from smart_auth.sessions import BrowserSessions, SessionEnded, nothing_ends
@@ -55,6 +63,7 @@ class Neighbours:
         apps: what an account has allowed to apps
         bearer: who an access token belongs to, for the admin API
         session_ended: ends what apps were given for as long as somebody is signed in
+        account_ended: ends what somebody has of this server without signing in
     """
 
     records: Resources
@@ -63,6 +72,7 @@ class Neighbours:
     apps: ConnectedApps
     bearer: Bearer
     session_ended: SessionEnded = nothing_ends
+    account_ended: AccountEnded = nothing_more
 
 
 class NoApps:
@@ -89,6 +99,7 @@ class AccountSide:
         admin_api: for other parts that have endpoints for administrators
         parts: for the command line
         administration, verification: for the command line, and for what comes on top (two-person rules, expiry)
+        ending: for who erases records
     """
 
     def __init__(
@@ -141,6 +152,7 @@ class AccountSide:
             vault=vault,
             apps=neighbours.apps,
             credentials_changed=neighbours.credentials_changed,
+            account_ended=neighbours.account_ended,
         )
         self.sign_in = SignIn(self.parts)
         self.registrar = Registrar(self.parts)
@@ -149,6 +161,7 @@ class AccountSide:
         self.passkeys = Passkeys(store, self.parts, self.credentials, host=host, origin=key_origin)
         self.verification = Verification(self.parts, self.registrar)
         self.administration = Administration(self.parts, self.registrar, self.credentials, self.passkeys)
+        self.ending = Ending(self.parts, self.passkeys)
         self.outside = Outside(self.parts, tuple(providers), client)
         self.pages = Pages(self.parts)
         self._proxies = Proxies(self.parts, self.registrar)

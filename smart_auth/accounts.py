@@ -179,6 +179,14 @@ class Accounts:
         except Duplicate:
             raise (EmailTakenError if fields and "key" in fields else IdentityTakenError) from None
 
+    def rows_of_users(self, references: Sequence[str]) -> list[Row]:
+        """The accounts whose own resource is one of these."""
+        return list(self._rows.find({"fhir_user": {"$in": list(references)}}).sort("_id", 1))
+
+    def remove(self, account_id: str) -> None:
+        """Remove an account for good: its record was erased."""
+        self._rows.delete_one({"_id": account_id})
+
     def remove_unproven(self, account_id: str) -> bool:
         """Take back an invitation: the account goes if nobody has taken it up."""
         return self._rows.delete_one({"_id": account_id, "state": "unverified"}).deleted_count == 1

@@ -130,6 +130,8 @@ class Administration:
         if set(fields) - {"name"}:
             # What was allowed before was allowed to another role, or to somebody else's records.
             await self._cut_off(account_id)
+        if set(fields) & {"fhir_user", "role", "patients"}:
+            await self._parts.account_ended(account_id, row.get("fhir_user"))
         return changed
 
     async def disable(self, account_id: str, *, by: str, visit: Visit) -> Row:
@@ -150,6 +152,7 @@ class Administration:
             raise LookupError(account_id)
         await run_in_threadpool(self._parts.tickets.void, account_id)
         await self._cut_off(account_id)
+        await self._parts.account_ended(account_id, row.get("fhir_user"))
         await self._parts.note("account", f"disabled by {by}", visit, account_id=account_id)
         return changed
 

@@ -1,10 +1,11 @@
 """Sends mails: over SMTP, or, where no SMTP server is set, into a collection that administrators can read.
 
-Spec: RFC 5321, RFC 3207 (STARTTLS)
+Spec: RFC 5321, RFC 3207 (STARTTLS), RFC 6047 (iCalendar by mail)
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from email.headerregistry import Address
@@ -22,6 +23,9 @@ from smart_auth.store import AuthStore, Row, index_on
 ROWS = "mails"
 KEPT = timedelta(days=7)
 TIMEOUT_S = 20
+
+#: The method of an iCalendar message, which the type of its part names, too (RFC 6047 section 2.4).
+METHOD = re.compile(rb"^METHOD:([A-Z-]+)\r?$", re.MULTILINE)
 
 
 class MailError(Exception):
@@ -51,11 +55,16 @@ class SmtpMail:
     def __init__(self, smtp: Smtp) -> None:
         self._smtp = smtp
 
-    async def send(self, to: str, subject: str, text: str, html: str = "") -> None:
+    @property
+    def address(self) -> str:
+        """From where mails come."""
+        return parseaddr(self._smtp.sender)[1]
+
+    async def send(self, to: str, subject: str, text: str, html: str = "", *, calendar: bytes = b"") -> None:
         smtp = self._smtp
         try:
             await aiosmtplib.send(
-                message_of(smtp.sender, to, subject, text, html),
+                message_of(smtp.sender, to, subject, text, html, calendar),
                 hostname=smtp.host,
                 port=smtp.port,
                 username=smtp.user or None,
@@ -71,6 +80,9 @@ class SmtpMail:
 class SinkMail:
     """Keeps mails for a week, for trying things without an SMTP server."""
 
+    #: From where mails would come.
+    address = "no-reply@localhost"
+
     def __init__(self, store: AuthStore) -> None:
         self._store = store
         self._rows = store.rows(ROWS)
@@ -78,9 +90,10 @@ class SinkMail:
     def ensure(self) -> None:
         self._store.ensure(ROWS, [index_on("expires_at", expires=True), index_on("sent_at", descending=True)])
 
-    async def send(self, to: str, subject: str, text: str, html: str = "") -> None:
+    async def send(self, to: str, subject: str, text: str, html: str = "", *, calendar: bytes = b"") -> None:
         moment = now()
         row: Row = {"_id": new_id(), "to": to, "subject": subject, "text": text, "html": html}
+        row |= {"calendar": calendar.decode()} if calendar else {}
         await run_in_threadpool(self._rows.insert_one, {**row, "sent_at": moment, "expires_at": moment + KEPT})
 
     def latest(self, limit: int = 100) -> list[Row]:
@@ -88,8 +101,8 @@ class SinkMail:
         return list(self._rows.find().sort([("sent_at", -1), ("_id", -1)]).limit(limit))
 
 
-def message_of(sender: str, to: str, subject: str, text: str, html: str) -> EmailMessage:
-    """One mail as it travels."""
+def message_of(sender: str, to: str, subject: str, text: str, html: str, calendar: bytes = b"") -> EmailMessage:
+    """One mail as it travels; with an iCalendar message as the alternative that calendars take (RFC 6047)."""
     message = EmailMessage()
     name, address = parseaddr(sender)
     message["From"] = Address(name, addr_spec=address)
@@ -100,4 +113,8 @@ def message_of(sender: str, to: str, subject: str, text: str, html: str) -> Emai
     message.set_content(text)
     if html:
         message.add_alternative(html, subtype="html")
+    if calendar:
+        method = METHOD.search(calendar)
+        named = {"method": method[1].decode()} if method else {}
+        message.add_alternative(calendar.decode(), subtype="calendar", cte="base64", params=named)
     return message

@@ -11,7 +11,13 @@ from fhir_server.model.happening import Happening, Trail
 from smart_auth.accounts import Accounts
 from smart_auth.letters import Letters
 from smart_auth.passwords import Passwords
-from smart_auth.ports import ConnectedApps, CredentialsChanged, Resources
+from smart_auth.ports import (
+    AccountEnded,
+    ConnectedApps,
+    CredentialsChanged,
+    Resources,
+    nothing_more,
+)
 from smart_auth.sessions import BrowserSessions
 from smart_auth.throttle import Throttle
 from smart_auth.tickets import Tickets
@@ -76,6 +82,7 @@ class Parts:
     vault: Vault
     apps: ConnectedApps
     credentials_changed: CredentialsChanged
+    account_ended: AccountEnded = nothing_more
     secure: bool = field(init=False)
     host: str = field(init=False)
 

@@ -77,7 +77,10 @@ class Mail(Protocol):
         MailError: it could not be handed over (see `mail`).
     """
 
-    async def send(self, to: str, subject: str, text: str, html: str = "") -> None: ...
+    @property
+    def address(self) -> str: ...
+
+    async def send(self, to: str, subject: str, text: str, html: str = "", *, calendar: bytes = b"") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,15 @@ class ConnectedApps(Protocol):
 #: Told the id of an account whose password, address or second factor was changed, or which was disabled: ends
 #: everything that the account has allowed so far, refresh tokens and access tokens, too.
 CredentialsChanged: TypeAlias = Callable[[str], Awaitable[None]]
+
+
+#: Told the id of an account that was disabled, has ended or is another now, and which resource its user was:
+#: ends what needs no signing in (a calendar feed, a browser that is pushed to).
+AccountEnded: TypeAlias = Callable[[str, str | None], Awaitable[None]]
+
+
+async def nothing_more(_: str, __: str | None) -> None:
+    """Nothing is had without signing in."""
 
 
 class Sessions(Protocol):

@@ -176,6 +176,10 @@ class BrowserSessions:
             self._ended(row["_id"])
         return self._rows.delete_many(which).deleted_count
 
+    def count(self, account_id: str) -> int:
+        """How many sessions an account has."""
+        return self._rows.count_documents({"account_id": account_id})
+
     def open_of(self, account_id: str) -> list[OpenSession]:
         """The good sessions of an account, the last used first."""
         moment = self._now()

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fhir_server.interactions.outlets import Outlet
-from fhir_server.interactions.ports import PdfSigner, Scanner
+from fhir_server.interactions.ports import PdfSigner, Scanner, SignIn
 from fhir_server.interactions.registration import Creating, Handler, Interaction, Operation
 from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.jobs.timers import Timers
 from fhir_server.model.access import NOBODY, Caller
+from fhir_server.model.errors import FhirError
 from fhir_server.model.happening import Trail
 from fhir_server.policies.glass import BreakGlass
 from fhir_server.repository.definitions import Definitions
@@ -24,6 +26,12 @@ from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import Registry
 
 CaughtUp = Callable[[], Awaitable[None]]
+
+#: Ends what an account, whose user was a resource, had without signing in.
+AccountEnded = Callable[["Context", str, "str | None"], Awaitable[None]]
+
+#: Says more of a failure than who has found it could.
+Explaining = Callable[["Context", Any], Awaitable[FhirError]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Limits:
     document_types: tuple[str, ...] = ("*/*",)
     retention_file: Path = Path()
     collect_days: int = 14
+    pharmacy_feed_days: int = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,8 @@ class Context:
     signing in, as JSON; empty where nobody does. `scanner` looks for viruses in what is uploaded; None where there is
     none. `creating` are other ways to create resources of some types, each asked first. `signer` signs what is issued.
     `witness` is the audit trail, for what jobs do; None where it is switched off. `outlets` are the ways by which
-    people are told of things outside of this server, by name.
+    people are told of things outside of this server, by name. `explaining` completes what is told of some failures.
+    `sign_in` leads to the accounts of people; `account_ended` is called when one has ended.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions. `jobs`, `feed` and `timers` go on beside requests. `caught_up` returns when all that was done until now
@@ -85,6 +95,9 @@ class Context:
     witness: Trail | None = None
     data_dir: Path | None = None
     outlets: Mapping[str, Outlet] = field(default_factory=dict)
+    explaining: Mapping[type[FhirError], Explaining] = field(default_factory=dict)
+    sign_in: SignIn = field(default_factory=SignIn)
+    account_ended: AccountEnded | None = None
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

@@ -157,4 +157,4 @@ def at_entry(error: FhirError, index: int) -> FhirError:
             _, _, rest = inside.partition(".")
             place = f"Bundle.entry[{index}].resource.{rest}" if rest else f"Bundle.entry[{index}]"
         issues.append(Issue(issue.code, f"Entry {index}: {issue.diagnostics}", place, issue.key, issue.severity))
-    return type(error)(issues, headers=error.headers)
+    return error.retold(issues)

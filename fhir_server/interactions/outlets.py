@@ -14,12 +14,14 @@ class Letter:
         key: names it; whoever gets two of the same key got one twice
         title, text: in the language of who gets it
         urgent: it does not wait for anybody to look by themselves
+        calendar: an iCalendar message that goes with it where the way can carry one; empty where there is none
     """
 
     key: str
     title: str
     text: str
     urgent: bool = False
+    calendar: bytes = b""
 
 
 class UndeliverableError(Exception):

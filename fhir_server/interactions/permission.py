@@ -11,9 +11,10 @@ from __future__ import annotations
 from fhir_server.audit.rules import may_write
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.registration import Interaction, Operation
-from fhir_server.model.access import ANY_TYPE, Verb
+from fhir_server.model.access import ANY_TYPE, Scope, Verb
 from fhir_server.model.errors import ForbiddenError
 from fhir_server.model.exchange import Request
+from fhir_server.policies.reach import WRITING
 
 #: What a change asks for, any of these: an update may turn out to be a create.
 CHANGES: dict[str, tuple[Verb, ...]] = {"POST": ("c",), "PUT": ("u", "c"), "PATCH": ("u",), "DELETE": ("d",)}
@@ -99,8 +100,10 @@ def require_operation(context: Context, operation: Operation, request: Request) 
 def require_scope(context: Context, operation: Operation, request: Request) -> None:
     """An operation that reaches beyond its caller's own view is still limited by what the app's token was granted.
 
-    The role decides who may call it at all; an app that may only read changes nothing by an operation either. Any
-    scope to change, or to read, the type in the address will do, and each of what the operation needs besides.
+    The role decides who may call it at all; an app that may only read changes nothing by an operation either. What an
+    operation needs it says (`Operation.needs`); of one that says nothing, any scope to change, or to read, the type in
+    the address will do. A scope for some resources of a type alone (`?status=booked`) lets nothing be changed: an
+    operation could not be held to it (decision 65).
 
     Raises:
         ForbiddenError: 403; no scope covers the type that is operated on, or something else that is needed.
@@ -108,12 +111,18 @@ def require_scope(context: Context, operation: Operation, request: Request) -> N
     identity = context.caller.identity
     if identity.role == "operator" or len(request.path) == 1:
         return
-    wanted = [(request.path[0], "cu" if operation.affects_state else "rs"), *operation.needs]
+    wanted = operation.needs or ((request.path[0], "cu" if operation.affects_state else "rs"),)
     for resource_type, verbs in wanted:
-        if not any(s.type in (ANY_TYPE, resource_type) and set(s.verbs) & set(verbs) for s in identity.scopes):
+        if not any(suffices(scope, resource_type, verbs) for scope in identity.scopes):
             raise ForbiddenError(
                 f"${operation.code} needs a scope such as {resource_type}.{verbs}; granted is {identity.scope!r}.",
                 key="HS-ACCESS-SCOPE",
                 expression=resource_type,
                 headers={"WWW-Authenticate": 'Bearer realm="FHIR", error="insufficient_scope"'},
             )
+
+
+def suffices(scope: Scope, resource_type: str, verbs: str) -> bool:
+    """Whether a scope lets an operation do one of some things with resources of a type."""
+    wanted = set(verbs) - WRITING if scope.criteria else set(verbs)
+    return scope.type in (ANY_TYPE, resource_type) and bool(set(scope.verbs) & wanted)

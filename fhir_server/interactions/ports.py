@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -59,3 +59,46 @@ class PdfSigner(Protocol):
     async def verify_pdf(self, data: bytes) -> list[Signature]:
         """The signatures of a PDF, the first one first."""
         ...
+
+
+class Tied(Protocol):
+    """An account whose own resource is one that goes.
+
+    Attributes:
+        sessions, apps: how many it has
+        others: for which patients it acts besides
+    """
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def fhir_user(self) -> str: ...
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def apps(self) -> int: ...
+    @property
+    def others(self) -> tuple[str, ...]: ...
+
+
+class Accounts(Protocol):
+    """The accounts of people, for who erases their records; all of it can be done again."""
+
+    async def tied(self, people: Sequence[str]) -> Sequence[Tied]:
+        """The accounts whose own resource is one of these."""
+        ...
+
+    async def end(self, account_id: str) -> None:
+        """End an account, with its sessions and what apps were allowed."""
+        ...
+
+    async def let_go(self, patient: str) -> int:
+        """Nobody acts for a patient any more; how many did."""
+        ...
+
+
+@dataclass(slots=True)
+class SignIn:
+    """The sign-in side, which is made after the context: `accounts` is set as soon as there are any."""
+
+    accounts: Accounts | None = None

@@ -54,7 +54,8 @@ class Operation:
         elevated: whether it reaches beyond what its caller may see, so that it needs a permission of its own
             (`AccessPolicy.operations`) and then runs unguarded
         touches: whether it reads or changes resources of the type in its address
-        needs: what the token's scopes must cover besides, each a type and a verb (see `permission.require_scope`)
+        needs: what the token's scopes must cover, each a type and a verb; where nothing is said, the type in the
+            address (see `permission.require_scope`)
     """
 
     code: str

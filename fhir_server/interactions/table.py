@@ -24,7 +24,7 @@ from fhir_server.interactions.search_type import search_type
 from fhir_server.interactions.submit import submit
 from fhir_server.interactions.update import update, update_conditional
 from fhir_server.interactions.vread import vread
-from fhir_server.model.errors import MethodNotAllowedError, NotFoundError
+from fhir_server.model.errors import FhirError, MethodNotAllowedError, NotFoundError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.repository.records import TRAIL
 
@@ -118,7 +118,7 @@ async def dispatch(context: Context, request: Request) -> Answer:
     if handle is not None:
         if context.unguarded is not None:
             require_interaction(context, _ROWS[request.method, shape], request)
-        return await handle(context, request)
+        return await explained(context, handle, request)
     operation = operation_at(request.path, context.operations)
     if operation is not None and request.method in operation.methods:
         if operation.affects_state:
@@ -127,7 +127,7 @@ async def dispatch(context: Context, request: Request) -> Answer:
             require_operation(context, operation, request)
             if operation.elevated:
                 context = context.beyond()
-        return await operation.handle(context, request)
+        return await explained(context, operation.handle, request)
     methods = list(operation.methods) if operation else _METHODS.get(shape)
     if methods is None:
         raise NotFoundError(
@@ -142,6 +142,17 @@ async def dispatch(context: Context, request: Request) -> Answer:
         key="HS-ROUTE-METHOD",
         headers={"Allow": allowed},
     )
+
+
+async def explained(context: Context, handle: Handler, request: Request) -> Answer:
+    """What is answered; a failure of which a part can say more is told as that part tells it."""
+    try:
+        return await handle(context, request)
+    except FhirError as error:
+        explain = context.explaining.get(type(error))
+        if explain is None:
+            raise
+        raise await explain(context, error) from error
 
 
 def speaks_of_trail(request: Request) -> bool:

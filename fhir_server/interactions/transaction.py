@@ -284,6 +284,9 @@ async def commit_portion(context: Context, unit: Unit, portion: list[tuple[Step,
         return await context.repository.commit_within(unit, [checked for _, checked in portion])
     except FailedChangeError as failed:
         raise at_entry(failed.cause, portion[failed.position][0].index) from failed
+    except FhirError as error:  # of what is written along, which may name the resource that it belongs to
+        index = next((s.index for s, c in portion if error.about == f"{c.change.type}/{c.change.id}"), None)
+        raise (error if index is None else at_entry(error, index)) from error
 
 
 def answered(step: Step, outcome: Committed) -> Answer:

@@ -26,6 +26,7 @@ from fhir_server.model import codec
 from fhir_server.model.clock import new_id, now_us
 from fhir_server.model.errors import FhirError, Issue, UnavailableError
 from fhir_server.storage.rows import Row, Rows
+from fhir_server.storage.unit import Unit
 
 JOBS = "_jobs"
 
@@ -111,6 +112,13 @@ class Jobs:
         if self._has_room():
             await self._begun(job_id)
         return await self._there(job_id)
+
+    async def start_within(self, unit: Unit, kind: str, subject: str, wanted: Mapping[str, Any]) -> str:
+        """Have a job begun if a transaction is committed, and by whichever process is there; its id."""
+        job_id = new_id()
+        await unit.unguarded.rows(JOBS).add([{"_id": job_id, **first_row(kind, subject, dict(wanted), now_us())}])
+        unit.unguarded.committed.append(self._room.set)
+        return job_id
 
     async def carry_out(self, kind: str, subject: str, wanted: Mapping[str, Any]) -> Job:
         """Begin a job at once, and wait for its end: for what may be answered in one go."""

@@ -55,6 +55,8 @@ class FhirError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "exception"
+    #: The resource whose write has failed, where who refuses it names one.
+    about: str = ""
 
     def __init__(
         self,
@@ -74,6 +76,10 @@ class FhirError(Exception):
 
     def outcome(self) -> dict[str, Any]:
         return outcome_of(self.issues)
+
+    def retold(self, issues: Iterable[Issue]) -> FhirError:
+        """The same failure, told by other issues."""
+        return type(self)(issues, headers=self.headers)
 
 
 class InvalidError(FhirError):

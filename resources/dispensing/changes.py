@@ -19,6 +19,7 @@ from fhir_server.model.clock import instant_of
 from fhir_server.model.errors import FhirError, GoneError, InvalidError, NotFoundError
 from fhir_server.model.exchange import Answer, Request
 from resources.dispensing import feed
+from resources.dispensing.pruning import require_kept
 from resources.dispensing.who import pharmacy_of
 
 Json = dict[str, Any]
@@ -31,16 +32,19 @@ async def changes(context: Context, request: Request) -> Answer:
 
     Raises:
         InvalidError: 400; the cursor is none of this pharmacy's.
+        GoneError: 410; not all that came after it is kept.
     """
     inputs = Inputs.of(request)
     inputs.only("_since", "_count", "pharmacy")
     pharmacy, given = pharmacy_of(context, inputs), inputs.text("_since")
     most = min(inputs.whole("_count", least=1) or PAGE, context.limits.max_page_size)
-    number = 0 if not given else number_in(given, pharmacy)
-    rows = await feed.after(context.repository.store, pharmacy, number, most)
+    store = context.repository.store
+    number, begun = place_in(given, pharmacy) if given else (0, (await feed.pruned(store, pharmacy)).times)
+    rows = await feed.after(store, pharmacy, number, most)
+    require_kept(number, begun, await feed.pruned(store, pharmacy))
     entries = await asyncio.gather(*(_entry(context, row, request.base_url) for row in rows))
     last = rows[-1].number if rows else number
-    query = {"_since": cursor_of(pharmacy, last), "_count": str(most)}
+    query = {"_since": cursor_of(pharmacy, last, begun), "_count": str(most)}
     if context.caller.identity.role == "operator":
         query["pharmacy"] = pharmacy
     bundle: Json = {
@@ -89,12 +93,17 @@ async def _is_deletion(context: Context, row: feed.Row) -> bool:
     return False
 
 
-def cursor_of(pharmacy: str, number: int) -> str:
-    return base64.urlsafe_b64encode(f"1:{number}:{pharmacy}".encode()).decode().rstrip("=")
+def cursor_of(pharmacy: str, number: int, begun: int = 0) -> str:
+    """A place in the feed of a pharmacy.
+
+    Args:
+        begun: how often something had gone of the feed when the pull began (`pruning.require_kept`)
+    """
+    return base64.urlsafe_b64encode(f"2:{number}:{begun}:{pharmacy}".encode()).decode().rstrip("=")
 
 
-def number_in(cursor: str, pharmacy: str) -> int:
-    """Where a cursor of a pharmacy stands.
+def place_in(cursor: str, pharmacy: str) -> tuple[int, int]:
+    """Where a cursor of a pharmacy stands, and how often something had gone when its pull began.
 
     Raises:
         InvalidError: 400; it is none, or another pharmacy's.
@@ -103,9 +112,9 @@ def number_in(cursor: str, pharmacy: str) -> int:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (binascii.Error, ValueError):
         text = ""
-    kind, _, rest = text.partition(":")
-    number, _, whose = rest.partition(":")
-    if kind != "1" or not number.isascii() or not number.isdigit() or len(number) > 12 or whose != pharmacy:
+    parts = text.split(":", 3)
+    numbers = parts[1:3]
+    if len(parts) != 4 or parts[0] != "2" or parts[3] != pharmacy or not all(map(_is_number, numbers)):
         raise InvalidError(
             "'_since' is no cursor that this operation has given to your pharmacy; leave it out to start from the "
             "beginning.",
@@ -113,4 +122,8 @@ def number_in(cursor: str, pharmacy: str) -> int:
             expression="Parameters.parameter.where(name='_since')",
             key="HS-RX-CURSOR",
         )
-    return int(number)
+    return int(numbers[0]), int(numbers[1])
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 12

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fhir_server.model.clock import now_us
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
@@ -57,20 +58,39 @@ async def add(unit: Unit, told: Iterable[tuple[str, Version]]) -> None:
     )
 
 
-async def after(store: Store, pharmacy: str, number: int, most: int) -> Sequence[Row]:
+async def after(store: Store, pharmacy: str, place: int, most: int) -> Sequence[Row]:
     """The rows of a pharmacy behind a number, at most so many."""
-    await _number(store, pharmacy)
+    await number(store, pharmacy)
     found: list[Row] = []
-    async for row in store.rows(ROWS).each(_of(pharmacy, _id(pharmacy, number))):
+    async for row in store.rows(ROWS).each(of(pharmacy, id_of(pharmacy, place))):
         found.append(Row(int(row["_id"].rpartition("/")[2]), row["y"], row["i"], row["v"]))
         if len(found) == most:
             break
     return found
 
 
-async def _number(store: Store, pharmacy: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What is not kept of a feed.
+
+    Attributes:
+        number: the newest number that went; 0 where all are there
+        times: how often something went
+    """
+
+    number: int = 0
+    times: int = 0
+
+
+async def pruned(store: Store, pharmacy: str) -> Pruned:
+    """What is not kept any more of a pharmacy's feed."""
+    head = await store.rows(HEADS).get(pharmacy) or {}
+    return Pruned(head.get("pruned", 0), head.get("prunings", 0))
+
+
+async def number(store: Store, pharmacy: str) -> None:
     """Give numbers to what is in the inbox now."""
-    waiting = _of(pharmacy)
+    waiting = of(pharmacy)
 
     async def work(unit: Unit) -> int:
         inbox, heads = unit.rows(INBOX), unit.rows(HEADS)
@@ -79,7 +99,10 @@ async def _number(store: Store, pharmacy: str) -> None:
             head = await heads.get(pharmacy)
             first = 1 + (head["n"] if head else 0)
             await heads.put(pharmacy, {"n": first + len(found) - 1})
-            await unit.rows(ROWS).add([{**row, "_id": _id(pharmacy, n)} for n, row in enumerate(found, first)])
+            fresh = {"t": now_us()}
+            await unit.rows(ROWS).add(
+                [{**row, **fresh, "_id": id_of(pharmacy, n)} for n, row in enumerate(found, first)]
+            )
             await inbox.remove({"_id": {"$in": [row["_id"] for row in found]}})
         return len(found)
 
@@ -88,10 +111,10 @@ async def _number(store: Store, pharmacy: str) -> None:
             return
 
 
-def _of(pharmacy: str, after_id: str = "") -> dict[str, dict[str, str]]:
+def of(pharmacy: str, after_id: str = "") -> dict[str, dict[str, str]]:
     """What is of a pharmacy, by its id: `0` comes next behind `/`."""
     return {"_id": {"$gt": after_id or f"{pharmacy}/", "$lt": f"{pharmacy}0"}}
 
 
-def _id(pharmacy: str, number: int) -> str:
+def id_of(pharmacy: str, number: int) -> str:
     return f"{pharmacy}/{number:0{_DIGITS}d}"

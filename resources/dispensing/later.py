@@ -12,6 +12,7 @@ from fhir_server.jobs.timers import Timer
 from fhir_server.model import codec
 from fhir_server.model.errors import GoneError, NotFoundError, UnprocessableError
 from fhir_server.storage.unit import Unit
+from resources.dispensing import pruning
 from resources.dispensing.codes import reference_in
 from resources.dispensing.desk import Desk, at_desk
 from resources.dispensing.handing import raise_alarm
@@ -30,6 +31,7 @@ HANDED_OUT: Final = frozenset({"in-progress", "completed"})
 def join(context: Context) -> None:
     """Say what timers and changes bring about."""
     context.timers.register(NOT_COLLECTED, partial(not_collected, context))
+    pruning.join(context)
     context.feed.register(
         Follower("dispensed-after-withdrawal", frozenset({"MedicationDispense"}), partial(dispensed_elsewhere, context))
     )
@@ -46,7 +48,9 @@ async def not_collected(context: Context, timer: Timer) -> int | None:
 
     async def work(desk: Desk) -> None:
         waiting = desk.supply.state in {CLAIMED, *FREE} and desk.supply.fills == 0
-        if waiting and desk.order.get("status") == "active":
+        if waiting and not desk.supply.missed and desk.order.get("status") == "active":
+            desk.supply = desk.supply.but(missed=True)  # a process may die before its timer is done, which comes again
+            await desk.keep()
             await desk.write(to_see_to("not-collected", desk.order, desk.id))
             await desk.tell("not-collected", key=f"{desk.reference}/not-collected")
 

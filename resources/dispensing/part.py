@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
+from fhir_server.interactions.context import Context
 from fhir_server.interactions.operations import OWN
 from fhir_server.interactions.registration import Operation
 from fhir_server.model.access import Verb
+from resources.dispensing import pruning
 from resources.dispensing.changes import changes
 from resources.dispensing.claims import accept, reject, transfer
 from resources.dispensing.following import hold_dispenses, tell_of_orders
@@ -19,6 +23,14 @@ from resources.part import Part
 
 #: What an operation needs that changes the work.
 WORK: tuple[str, Verb] = ("Task", "u")
+
+
+@asynccontextmanager
+async def during(context: Context) -> AsyncIterator[None]:
+    """The feeds of pharmacies are pruned each day."""
+    await pruning.begin(context)
+    yield
+
 
 _on_order = partial(Operation, types=("MedicationRequest",), instance=True, affects_state=True, elevated=True)
 
@@ -44,5 +56,6 @@ PART = Part(
     ),
     rules=(("Task", task_rule), ("MedicationDispense", dispense_rule)),
     join=join,
+    during=during,
     companions=(("MedicationRequest", tell_of_orders), ("MedicationDispense", hold_dispenses)),
 )

@@ -34,6 +34,7 @@ class Supply:
         withdrawal: the id of the Task that asks the pharmacy to stop, while it is not answered
         withdrawn_us: since when it is taken back
         alarmed: whether somebody wanted to dispense it after it was taken back
+        missed: whether it was told that nobody has collected it
     """
 
     order: str
@@ -49,6 +50,7 @@ class Supply:
     withdrawal: str | None = None
     withdrawn_us: int | None = None
     alarmed: bool = False
+    missed: bool = False
 
     @property
     def amount(self) -> Decimal:

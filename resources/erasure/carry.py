@@ -27,6 +27,7 @@ from resources import export, notification
 from resources.document.chain import CHAINS
 from resources.erasure.plan import plan_for
 from resources.erasure.words import CARRY_OUT, output, outputs
+from resources.scheduling.feeds import feeds_of, forget_feeds
 
 Json = dict[str, Any]
 
@@ -61,7 +62,11 @@ async def _carried_out(context: Context, run: Run) -> bytes:
         for name, ids in plan.victims.portions(PAGE):
             await run.keep_page(pages, {"type": name, "ids": ids})
             pages += 1
-        await run.keep({"pages": pages, "retained": plan.rows()})
+        ends = await ends_of(context, patient, plan.victims)
+        await run.keep({"pages": pages, "retained": plan.rows(), "ends": ends})
+    ends = run.kept["ends"]
+    # First of all: who has no account any more writes nothing into what is being removed.
+    await end_accounts(context, patient, ends)
     victims = Victims()
     for page in (await run.pages())[: run.kept["pages"]]:
         victims.add(page["type"], page["ids"])
@@ -70,15 +75,17 @@ async def _carried_out(context: Context, run: Run) -> bytes:
     # Counted by the steps, which keep them; the plan goes on beside.
     report = await erasure.carry_out()
     archives = await export.forget(context, patient)
-    await forget_rows(context, victims)
+    await forget_rows(context, patient, victims)
     if retained:
         await restrict(context, patient_id)
     told = codec.encode(report.parameters(victims))
-    proof = hashlib.sha256(b"\n".join([told, *(d.encode() for d in digests_of(victims))])).hexdigest()
+    counts = codec.encode(ends["counts"])
+    proof = hashlib.sha256(b"\n".join([told, counts, *(d.encode() for d in digests_of(victims))])).hexdigest()
     lines = [
         output("proof (sha256)", {"valueString": proof}),
         output("removed", {"valueInteger": sum(report.removed.values())}),
         output("archives removed", {"valueInteger": archives}),
+        *(output(name, {"valueInteger": number}) for name, number in ends["counts"].items()),
         *(output("retained", {"valueString": sentence(row)}) for row in retained),
     ]
     await ended(context, task_id, "completed", lines, "")
@@ -86,6 +93,39 @@ async def _carried_out(context: Context, run: Run) -> bytes:
         detail = f"Task/{task_id}: removed {sum(report.removed.values())}, sha256 {proof}"
         await context.witness.happened(Happening("erasure", patient=patient if retained else "", detail=detail))
     return told
+
+
+async def ends_of(context: Context, patient: str, victims: Victims) -> Json:
+    """Which accounts end with a record, and how much ends with them: kept before anything does, for the proof."""
+    people = people_of(patient, victims)
+    accounts = context.sign_in.accounts
+    tied = list(await accounts.tied(people)) if accounts is not None else []
+    # Who stood for this patient and stands for others, too, goes on standing for these.
+    ending = [one for one in tied if one.fhir_user == patient or not one.others]
+    store = context.repository.store.unguarded
+    counts = {
+        "accounts ended": len(ending),
+        "sessions ended": sum(one.sessions for one in ending),
+        "apps cut off": sum(one.apps for one in ending),
+        "calendar feeds ended": await feeds_of(store, people),
+        "push subscriptions ended": await notification.pushes_of(store, people),
+    }
+    return {"accounts": [one.id for one in ending], "people": people, "counts": counts}
+
+
+async def end_accounts(context: Context, patient: str, ends: Json) -> None:
+    """End what people had of this server by the record that goes; as often as it is called."""
+    accounts = context.sign_in.accounts
+    if accounts is not None:
+        for account_id in ends["accounts"]:
+            await accounts.end(account_id)
+        await accounts.let_go(patient)
+    await forget_feeds(context.repository.store, ends["people"])
+
+
+def people_of(patient: str, victims: Victims) -> list[str]:
+    """The patient, and those who are known here by the record alone."""
+    return sorted({patient, *(f"RelatedPerson/{name}" for name in victims.ids.get("RelatedPerson", ()))})
 
 
 def sentence(row: Json) -> str:
@@ -97,7 +137,7 @@ def sentence(row: Json) -> str:
     )
 
 
-async def forget_rows(context: Context, victims: Victims) -> None:
+async def forget_rows(context: Context, patient: str, victims: Victims) -> None:
     """Remove the server's own rows that name what went."""
     store = context.repository.store
     timers = store.rows(TIMERS)
@@ -106,8 +146,7 @@ async def forget_rows(context: Context, victims: Victims) -> None:
         ids = {str(row.get("key", "")), str(row.get("key", "")).rpartition("/")[2]}
         if any(victims.named_in(names)) or any(ids & found for found in victims.ids.values()):
             await timers.remove(row["_id"])
-    people = [f"{kind}/{name}" for kind in ("Patient", "RelatedPerson") for name in victims.ids.get(kind, ())]
-    await notification.forget(context, people)
+    await notification.forget(context, people_of(patient, victims))
     documents = sorted(victims.ids.get("DocumentReference", ()))
     if documents:
         named = {"$in": documents}

@@ -94,7 +94,7 @@ async def approve_erasure(context: Context, request: Request) -> Answer:
     Inputs.of(request).only()
     who = context.caller.identity.subject or "operator"
 
-    async def work(unit: Unit) -> tuple[Committed, str]:
+    async def work(unit: Unit) -> tuple[Committed, str | None]:
         task, version = await request_in(context, unit, request)
         patient = str(task["focus"]["reference"])
         await unit.lock([f"erasure:{patient.partition('/')[2]}"])
@@ -111,16 +111,18 @@ async def approve_erasure(context: Context, request: Request) -> Answer:
             changed["output"] = [*task.get("output", []), approval]
         change = Change("PUT", "Task", version.id, changed, if_match=version.version, by=APPROVE)
         inner = context.within(unit)
-        return await inner.repository.commit_one_within(unit, context.repository.check(change)), patient
+        outcome = await inner.repository.commit_one_within(unit, context.repository.check(change))
+        if state != "in-progress":
+            return outcome, None
+        # With the approval or not at all: a process that dies leaves no approved request that nobody carries out.
+        wanted = {"task": version.id, "patient": patient.partition("/")[2]}
+        return outcome, await context.jobs.start_within(unit, KIND, "an erasure", wanted)
 
-    outcome, patient = await context.repository.store.transact(work)
-    task = codec.decode(outcome.version.body or b"{}")
+    outcome, job_id = await context.repository.store.transact(work)
     answer = about(200, outcome.version.body, outcome.version)
     answer.touched = touched_by([outcome])
-    if task["status"] == "in-progress":
-        wanted = {"task": outcome.version.id, "patient": patient.partition("/")[2]}
-        job = await context.jobs.start(KIND, "an erasure", wanted)
-        answer.headers["X-Job"] = job.id
+    if job_id is not None:
+        answer.headers["X-Job"] = job_id
     return answer
 
 

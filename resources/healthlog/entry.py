@@ -20,7 +20,17 @@ from fhir_server.model.errors import ForbiddenError, UnprocessableError
 from fhir_server.repository.changes import Change, Json
 from fhir_server.repository.ownership import with_tag
 from fhir_server.repository.rules import Write
-from resources.healthlog.measures import LOINC, MEASURES, UCUM, in_unit
+from resources.healthlog.measures import (
+    CATEGORIES,
+    CATEGORY,
+    KINDS,
+    LOINC,
+    MEASURES,
+    SYMPTOM,
+    UCUM,
+    in_unit,
+    kind_of,
+)
 
 TAGS = "http://hl7.org/fhir/us/core/CodeSystem/us-core-tags"
 SUPPLIED = "patient-supplied"
@@ -69,6 +79,7 @@ def entry_rule(write: Write) -> Json | None:
     new, old = write.new, write.old
     if new is None or not is_entry(new, write.caller):
         return new
+    new = sorted_in(new)
     if themselves(write.caller.identity):
         if old is not None:
             _require_taken_back(old, new, write)
@@ -79,7 +90,45 @@ def entry_rule(write: Write) -> Json | None:
         _require_moment(new, fresh=old is None)
         for node, place in _nodes(new):
             _require_possible(node, place)
+        _require_named(new)
     return new
+
+
+def sorted_in(resource: Json) -> Json:
+    """The same, in the categories of the part of the log to which its code belongs; itself where it is in them."""
+    kind = kind_of(_loinc(resource))
+    if kind is None:
+        return resource
+    categories = resource.get("category", [])
+    if not isinstance(categories, list) or not all(isinstance(one, dict) for one in categories):
+        return resource  # which the validation refuses
+    known = {(c.get("system"), c.get("code")) for one in categories for c in _codings(one)}
+    wanted = [(CATEGORIES, CATEGORY[kind]), (KINDS, kind)] if kind in CATEGORY else [(KINDS, kind)]
+    missing = [{"coding": [{"system": system, "code": code}]} for system, code in wanted if (system, code) not in known]
+    return {**resource, "category": [*categories, *missing]} if missing else resource
+
+
+def _codings(concept: Any) -> Iterator[Json]:
+    """The codings of a CodeableConcept, whatever shape it was sent in."""
+    given = concept.get("coding") if isinstance(concept, dict) else None
+    return (one for one in (given if isinstance(given, list) else ()) if isinstance(one, dict))
+
+
+def _loinc(node: Mapping[str, Any]) -> list[str]:
+    return [str(coding.get("code")) for coding in _codings(node.get("code")) if coding.get("system") == LOINC]
+
+
+def _require_named(resource: Json) -> None:
+    """Raises UnprocessableError: 422; a symptom of which nobody says what it is."""
+    if SYMPTOM in _loinc(resource) and not any(
+        name in resource for name in ("valueCodeableConcept", "valueString", "dataAbsentReason")
+    ):
+        raise UnprocessableError(
+            "The entry does not say which symptom; valueCodeableConcept or valueString was expected.",
+            code="business-rule",
+            key="HS-LOG-SYMPTOM",
+            expression="Observation.value",
+        )
 
 
 def _in_their_name(resource: Json, user: str) -> Json:
@@ -157,8 +206,7 @@ def _require_possible(node: Json, place: str) -> None:
     value, code, system = Decimal(quantity["value"]), quantity.get("code"), quantity.get("system")
     if system == UCUM and (not isinstance(code, str) or scale_of((UCUM, code)) is None):
         raise _unit(f"{code!r} is no unit of UCUM.", place)
-    loinc = (c.get("code") for c in node.get("code", {}).get("coding", ()) if c.get("system") == LOINC)
-    measure = next((MEASURES[c] for c in loinc if c in MEASURES), None)
+    measure = next((MEASURES[code] for code in _loinc(node) if code in MEASURES), None)
     if measure is None:
         return
     if system != UCUM or not isinstance(code, str):

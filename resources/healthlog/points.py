@@ -40,7 +40,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An Observation that was read, with its moment and when it arrived."""
+    """An Observation that was read, or another record of something done, with its moment and when it arrived."""
 
     observation: Json
     id: str
@@ -56,16 +56,35 @@ async def readings(
     Raises:
         UnprocessableError: 422; there are too many.
     """
-    tokens = ",".join("|".join(map(escaped, (s, c))) if s is not None else escaped(c) for s, c in codes)
-    pairs = [("subject", subject), ("combo-code", tokens), ("status:not", VOID)]
-    _, conditions = await searcher.understood(TYPE, pairs, strict=True, default_count=1, max_count=1)
+    pairs = [("subject", subject), ("combo-code", tokens_of(codes)), ("status:not", VOID)]
+    return await records(searcher, TYPE, pairs, start_us, end_us)
+
+
+def tokens_of(codes: Iterable[Code]) -> str:
+    """Any of some codes, as the value of a search parameter."""
+    return ",".join("|".join(map(escaped, (s, c))) if s is not None else escaped(c) for s, c in codes)
+
+
+async def records(
+    searcher: Searcher,
+    resource_type: str,
+    pairs: list[tuple[str, str]],
+    start_us: int | None,
+    end_us: int | None,
+) -> list[Reading]:
+    """What a search finds whose date is within a time, the oldest first, as the searcher sees it; one command.
+
+    Raises:
+        UnprocessableError: 422; there are too many.
+    """
+    _, conditions = await searcher.understood(resource_type, pairs, strict=True, default_count=1, max_count=1)
     match: list[Mapping[str, Any]] = [conditions]
     if start_us is not None:
         match.append({"x.date.e": {"$gt": start_us}})
     if end_us is not None:
         match.append({"x.date.s": {"$lt": end_us}})
     rows = await searcher.aggregate(
-        TYPE,
+        resource_type,
         [
             {"$match": {"$and": match}},
             {"$sort": {"x.date.s": 1, "_id": 1}},
@@ -75,7 +94,7 @@ async def readings(
     )
     if len(rows) > MOST:
         raise UnprocessableError(
-            f"There are more than {MOST:,} Observations to look at; ask for a shorter period.",
+            f"There are more than {MOST:,} {resource_type}s to look at; ask for a shorter period.",
             code="too-costly",
             key="HS-OP-COST",
         )

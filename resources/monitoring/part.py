@@ -9,6 +9,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.operations import OWN
 from fhir_server.interactions.registration import Operation
 from fhir_server.jobs.follower import Follower
+from resources.monitoring.adherence import adherence
 from resources.monitoring.back_test import back_test
 from resources.monitoring.escalation import Escalation
 from resources.monitoring.plan import plan_rule
@@ -39,6 +40,7 @@ PART = Part(
         Operation("series", f"{OWN}:series", series, types=("Observation",), type=True),
         Operation("back-test", f"{OWN}:back-test", back_test, types=("CarePlan",), instance=True, affects_state=True),
         Operation("progress", f"{OWN}:progress", progress, types=("Goal",), instance=True),
+        Operation("progress", f"{OWN}:plan-progress", adherence, types=("CarePlan",), instance=True),
     ),
     rules=(("CarePlan", plan_rule),),
     join=join,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -73,6 +74,8 @@ async def _by(context: Context, way: str, row: Json, preferences: Preferences, k
     if outlet is None or not places:
         return "not-possible"
     letter = letter_of(row["kind"], preferences.language, key)
+    if way == "email" and preferences.invited:
+        letter = replace(letter, calendar=row.get("calendar", b""))
     ends: list[str] = []
     for place, forget in places:
         try:

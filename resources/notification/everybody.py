@@ -27,14 +27,21 @@ async def tell_all(context: Context, whom: Iterable[str | None], kind: str, focu
 
 
 async def tell_all_within(
-    context: Context, unit: Unit, whom: Iterable[str | None], kind: str, focus: str, *, key: str
+    context: Context,
+    unit: Unit,
+    whom: Iterable[str | None],
+    kind: str,
+    focus: str,
+    *,
+    key: str,
+    calendar: bytes = b"",
 ) -> None:
     """The same if a transaction is committed."""
     reads = unit.unguarded
     labels = labels_of(await resource(reads, focus))
     for person in await people_of(reads, (one for one in whom if one)):
         if not labels & HIDING.get(person.partition("/")[0], frozenset()):
-            await notify_within(context, unit, person, kind, focus, key=key)
+            await notify_within(context, unit, person, kind, focus, key=key, calendar=calendar)
 
 
 def labels_of(found: dict[str, Any] | None) -> set[str]:

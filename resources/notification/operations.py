@@ -18,7 +18,17 @@ from fhir_server.repository.repository import Change
 from resources.communication.speaking import MACHINES, reference_in
 from resources.notification.delivering import ENDED, SUBSCRIPTIONS
 from resources.notification.outbox import NOTIFICATIONS
-from resources.notification.preferences import CHANNELS, Preferences, basic_id, basic_of, minutes_of, preferences_of
+from resources.notification.preferences import (
+    CHANNELS,
+    NAMED,
+    Preferences,
+    basic_id,
+    basic_of,
+    minutes_of,
+    preferences_of,
+    said_by,
+    shaped,
+)
 from resources.notification.words import WORDS
 from resources.time_zones import zone_named
 
@@ -72,6 +82,7 @@ def _wanted(inputs: Inputs, before: Preferences) -> Preferences:
 
     Raises:
         InvalidError: 400; a value means nothing.
+        UnprocessableError: 422; there is no such kind of news.
     """
     kinds = dict(before.kinds)
     for given in inputs.all("preference"):
@@ -80,6 +91,13 @@ def _wanted(inputs: Inputs, before: Preferences) -> Preferences:
         channels = tuple(str(value) for name, value in parts if name == "channel")
         if type(kind) is not str or not kind:
             raise _wrong("preference", "a `kind`")
+        if kind not in NAMED:
+            raise UnprocessableError(
+                f"Nothing of the kind {kind[:40]!r} is told here; there are {', '.join(NAMED)}.",
+                code="code-invalid",
+                expression="Parameters.parameter.where(name='preference').part.where(name='kind')",
+                key="HS-NOTIFY-KIND",
+            )
         if unknown := [channel for channel in channels if channel not in CHANNELS]:
             raise _wrong("channel", f"one of {', '.join(CHANNELS)}, not {unknown[0][:40]!r},")
         kinds[kind] = channels
@@ -113,25 +131,7 @@ def _subscription(person: str, given: Json) -> tuple[str, Json]:
 
 
 def _told(context: Context, preferences: Preferences, subscriptions: int) -> list[Json]:
-    rows: list[Json] = [
-        {
-            "name": "preference",
-            "part": [
-                {"name": "kind", "valueCode": kind},
-                *({"name": "channel", "valueCode": channel} for channel in channels),
-            ],
-        }
-        for kind, channels in sorted(preferences.kinds.items())
-    ]
-    if preferences.quiet is not None:
-        rows += [
-            {"name": name, "valueString": f"{minute // 60:02d}:{minute % 60:02d}"}
-            for name, minute in zip(("quiet-from", "quiet-to"), preferences.quiet, strict=True)
-        ]
-    rows += [
-        {"name": "zone", "valueString": preferences.zone},
-        {"name": "language", "valueCode": preferences.language},
-    ]
+    rows = shaped(said_by(preferences), "name", "part")
     push = context.outlets.get("push")
     if push is not None and push.public_key:
         rows.append({"name": "push-key", "valueString": push.public_key})

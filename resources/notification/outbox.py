@@ -48,18 +48,23 @@ async def notify(context: Context, person: str, kind: str, focus: str, *, key: s
     await context.repository.store.unguarded.transact(work)
 
 
-async def notify_within(context: Context, unit: Unit, person: str, kind: str, focus: str, *, key: str) -> None:
-    """The same if a transaction is committed."""
+async def notify_within(
+    context: Context, unit: Unit, person: str, kind: str, focus: str, *, key: str, calendar: bytes = b""
+) -> None:
+    """The same if a transaction is committed; with an iCalendar message for who wants such."""
     if await ping_within(unit, person, kind, focus, key=key):
-        await write_within(context, unit, person, kind, focus, key=key)
+        await write_within(context, unit, person, kind, focus, key=key, calendar=calendar)
 
 
-async def write_within(context: Context, unit: Unit, person: str, kind: str, focus: str, *, key: str) -> None:
+async def write_within(
+    context: Context, unit: Unit, person: str, kind: str, focus: str, *, key: str, calendar: bytes = b""
+) -> None:
     """Tell somebody outside of this server alone: what they see here they know already."""
     name = name_of(person, kind, key)
     if await unit.unguarded.rows(NOTIFICATIONS).get(name) is not None:
         return
     row = {"person": person, "kind": kind, "focus": focus, "at": now_us(), "ways": {}, "until": _until()}
+    row |= {"calendar": calendar} if calendar else {}
     await unit.unguarded.rows(NOTIFICATIONS).put(name, row)
     await context.timers.set_within(unit, TIMER, name, context.timers.now(), {})
 

@@ -14,6 +14,7 @@ from fhir_server.repository.rules import Write
 from resources.communication.words import PERSONS
 from resources.notification.conversations import tell_of_messages
 from resources.notification.delivering import deliver
+from resources.notification.forgetting import end_pushes
 from resources.notification.operations import deliveries, notification_preferences
 from resources.notification.outbox import TIMER
 from resources.notification.preferences import CODE
@@ -53,4 +54,5 @@ PART = Part(
     ),
     rules=(("Basic", preferences_rule),),
     join=join,
+    account_ended=end_pushes,
 )

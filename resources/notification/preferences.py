@@ -6,6 +6,7 @@ Spec: https://hl7.org/fhir/R4/basic.html
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,12 +15,18 @@ from zoneinfo import ZoneInfo
 from fhir_server.model import codec
 from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
-from resources.notification.words import URGENT
+from resources.notification.words import KINDS, URGENT
 
 Json = dict[str, Any]
 
 CODE = {"system": "urn:healthsphere:basic", "code": "notification-preferences"}
 EXTENSION = "urn:healthsphere:extension:notification-preferences"
+
+#: No kind of news, but what goes with some by mail: appointments as iCalendar.
+INVITATION = "invitation"
+
+#: All that a preference can be of: the kinds of news, what several of these begin with, and all others.
+NAMED = ("*", INVITATION, *sorted({*KINDS, *(kind.partition("-")[0] for kind in KINDS)}))
 
 #: The ways out of this server; the log of events is none that can be switched off.
 CHANNELS = ("email", "sms", "push")
@@ -45,6 +52,11 @@ class Preferences:
         """By which ways something of a kind is told."""
         known = self.kinds.get(kind, self.kinds.get(kind.partition("-")[0], self.kinds.get("*")))
         return known if known is not None else DEFAULT_URGENT if kind in URGENT else DEFAULT
+
+    @property
+    def invited(self) -> bool:
+        """Whether mails about appointments carry them for a calendar; they do where nobody says otherwise."""
+        return "email" in self.kinds.get(INVITATION, ("email",))
 
     def quiet_until(self, kind: str, moment_us: int) -> int | None:
         """When the quiet hours end in which a moment is; None where it is in none, or the kind does not wait."""
@@ -96,24 +108,34 @@ def read(basic: Json) -> Preferences:
     )
 
 
-def basic_of(person: str, preferences: Preferences) -> Json:
-    """Preferences as they are stored."""
-    parts: list[Json] = [
-        {
-            "url": "preference",
-            "extension": [
-                {"url": "kind", "valueCode": kind},
-                *({"url": "channel", "valueCode": channel} for channel in channels),
-            ],
-        }
+#: What preferences say, as rows: a name, the kind of value, and the value; or a name, nothing, and rows of its own.
+Said = tuple[str, str, Any]
+
+
+def said_by(preferences: Preferences) -> list[Said]:
+    """What is stored, and what is answered."""
+    rows: list[Said] = [
+        ("preference", "", [("kind", "valueCode", kind), *(("channel", "valueCode", channel) for channel in channels)])
         for kind, channels in sorted(preferences.kinds.items())
     ]
     if preferences.quiet is not None:
-        parts += [
-            {"url": name, "valueString": f"{minute // 60:02d}:{minute % 60:02d}"}
+        rows += [
+            (name, "valueString", f"{minute // 60:02d}:{minute % 60:02d}")
             for name, minute in zip(("quiet-from", "quiet-to"), preferences.quiet, strict=True)
         ]
-    parts += [{"url": "zone", "valueCode": preferences.zone}, {"url": "language", "valueCode": preferences.language}]
+    return [*rows, ("zone", "valueString", preferences.zone), ("language", "valueCode", preferences.language)]
+
+
+def shaped(rows: Iterable[Said], name: str, inner: str) -> list[Json]:
+    """Rows as FHIR has them: extensions (`url`, `extension`), or parameters (`name`, `part`)."""
+    return [
+        {name: key, **({kind: value} if kind else {inner: shaped(value, name, inner)})} for key, kind, value in rows
+    ]
+
+
+def basic_of(person: str, preferences: Preferences) -> Json:
+    """Preferences as they are stored."""
+    parts = shaped(said_by(preferences), "url", "extension")
     author = {"author": {"reference": person}} if not person.startswith("CareTeam/") else {}
     return {
         "resourceType": "Basic",

@@ -15,6 +15,7 @@ KINDS = (
     "appointment-booked",
     "appointment-cancelled",
     "appointment-moved",
+    "appointment-offered",
     "appointment-reminder",
     "document-refused",
     "document-review",

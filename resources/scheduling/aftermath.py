@@ -21,6 +21,7 @@ from resources.scheduling import moment
 from resources.scheduling.booking import offered_by_waitlist
 from resources.scheduling.changing import REASONS, tables_of
 from resources.scheduling.companion import times_of
+from resources.scheduling.extensions import ALTERNATIVE, extensions, reference
 from resources.scheduling.locks import prepare
 from resources.scheduling.schedules import participants_of, schedules_named
 from resources.scheduling.tell import tell
@@ -85,6 +86,12 @@ async def tell_news(context: Context, changed: Changed, before: Json, after: Jso
         return  # brought in by a system as it was: no news to anybody
     status = after.get("status", "")
     moved = status == "booked" and before.get("status") == "booked" and before.get("start") != after.get("start")
+    side = offered_to(before, after)
+    if side:
+        for person in participants_of(after):
+            if person.startswith(side):
+                await tell(context, person, "appointment-offered", after, str(changed.version))
+        return
     if not moved and (status == before.get("status") or status not in NEWS):
         return
     if status == "cancelled" and before.get("status") not in ("pending", "booked", "arrived", "checked-in"):
@@ -96,6 +103,14 @@ async def tell_news(context: Context, changed: Changed, before: Json, after: Jso
     for person in participants_of(after):
         if person.startswith(whom):
             await tell(context, person, kind, after, str(changed.version))
+
+
+def offered_to(before: Json, after: Json) -> tuple[str, ...]:
+    """Those to whom other times are offered by a change: the side that does not offer them; empty where none are."""
+    offers = list(extensions(after, ALTERNATIVE)) if after.get("status") == "pending" else []
+    if not offers or offers == list(extensions(before, ALTERNATIVE)):
+        return ()
+    return ("Practitioner",) if reference(offers[0], "by").startswith("Patient/") else ("Patient/",)
 
 
 async def give_to_waitlist(context: Context, changed: Changed, before: Json, after: Json) -> None:

@@ -10,16 +10,21 @@ from typing import Any
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
 from fhir_server.model.errors import InvalidError, NotFoundError, UnprocessableError
+from fhir_server.model.exchange import Request
 from resources.scheduling import moment
 from resources.scheduling.availability import codes_of
 from resources.scheduling.bookable import bookable
 from resources.scheduling.companion import schedule_of, slots_of
 from resources.scheduling.extensions import SERVERS_OWN, without
 from resources.scheduling.offers import Wanted, is_offer, wanted_by
+from resources.scheduling.parties import Party, party_of, patients_for
 from resources.scheduling.schedules import Timetable, participants_of, read, schedules_named, timetables
 from resources.scheduling.selection import references
 
 Json = dict[str, Any]
+
+#: The parameters by which times are asked for.
+ASKING_NAMES = ("appointment-reference", "appointment-resource", "patient-reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,33 @@ class Asking:
     draft: Json
     tables: tuple[Timetable, ...]
     end: datetime | None = None
+
+
+async def asked_of(
+    context: Context, request: Request, operation: str, *more: str
+) -> tuple[Inputs, Party, Asking, list[str]]:
+    """What an operation asks for that makes Appointments of what is not stored, who asks, and for whom.
+
+    Args:
+        more: the parameters that it has beside those by which times are asked for
+
+    Raises:
+        UnprocessableError: 422; it is stored already.
+        NotFoundError: 404; there is no such offer.
+    """
+    inputs = Inputs.of(request, bare="appointment-resource")
+    inputs.only(*ASKING_NAMES, *more)
+    party = await party_of(context)
+    given = await given_in(context, inputs, request.base_url)
+    if isinstance(given, str):
+        raise UnprocessableError(
+            f"Appointment/{given} is stored already; ${operation} is for what $find proposes, or an Appointment of "
+            "your own.",
+            key="HS-SCHED-NO-OFFER",
+            expression="Parameters.parameter.where(name='appointment-reference')",
+        )
+    named = references(inputs, "patient-reference", request.base_url, ("Patient",)) or patients_in(given.draft)
+    return inputs, party, given, await patients_for(context, party, named)
 
 
 async def given_in(context: Context, inputs: Inputs, base_url: str) -> Asking | str:

@@ -17,6 +17,7 @@ from fhir_server.interactions.bundle import searchset
 from fhir_server.interactions.conditional import process_locks
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs
+from fhir_server.interactions.permission import require
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import ConflictError, UnprocessableError
@@ -25,7 +26,7 @@ from fhir_server.repository.changes import Change, FailedChangeError
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
-from resources.scheduling.asking import Asking, asking_by, given_in, patients_in
+from resources.scheduling.asking import ASKING_NAMES, Asking, asked_of, asking_by, given_in, patients_in
 from resources.scheduling.calendars import Calendar, Free, calendars, together
 from resources.scheduling.companion import following_id
 from resources.scheduling.conflicts import TakenError, alternatives
@@ -49,14 +50,13 @@ from resources.states import listed
 
 Json = dict[str, Any]
 
-HOLD_NAMES = ("appointment-reference", "appointment-resource", "patient-reference")
 #: Times that can be held for one patient at once.
 MOST_HOLDS = 8
 
 #: What is stored and can become booked.
 BOOKABLE = ("proposed", "waitlist", "pending")
 
-BOOK_NAMES = (*HOLD_NAMES, "patient-resource", "comment")
+BOOK_NAMES = (*ASKING_NAMES, "patient-resource", "comment")
 
 
 async def hold(context: Context, request: Request) -> Answer:
@@ -66,18 +66,7 @@ async def hold(context: Context, request: Request) -> Answer:
         TakenError: 409; somebody has it.
         NotFoundError: 404; there is no such offer.
     """
-    inputs = Inputs.of(request, bare="appointment-resource")
-    inputs.only(*HOLD_NAMES)
-    party = await party_of(context)
-    given = await given_in(context, inputs, request.base_url)
-    if isinstance(given, str):
-        raise UnprocessableError(
-            f"Appointment/{given} is stored already; $hold is for what $find proposes.",
-            key="HS-SCHED-NO-OFFER",
-            expression="Parameters.parameter.where(name='appointment-reference')",
-        )
-    named = references(inputs, "patient-reference", request.base_url, ("Patient",)) or patients_in(given.draft)
-    patients = await patients_for(context, party, named)
+    _, party, given, patients = await asked_of(context, request, "hold")
     await require_few_holds(context, party, patients)
     return await made(context, request, given, party, patients, "hold")
 
@@ -128,6 +117,7 @@ def newcomer(party: Party, context: Context, patient: Json) -> Json:
 
     Raises:
         UnprocessableError: 422; the caller makes no records of others.
+        ForbiddenError: 403; the app's scopes do not let it make any.
     """
     if party.role not in ("operator", "system", "front-desk"):
         raise UnprocessableError(
@@ -135,6 +125,7 @@ def newcomer(party: Party, context: Context, patient: Json) -> Json:
             key="HS-SCHED-PATIENT",
             expression="Parameters.parameter.where(name='patient-resource')",
         )
+    require(context.seen, "Patient", "c")
     organization = context.caller.identity.organization
     if party.role == "front-desk" and organization is not None:
         return {**patient, "managingOrganization": {"reference": organization}}

@@ -33,7 +33,7 @@ from resources.scheduling.extensions import (
     value,
     value_of,
 )
-from resources.scheduling.locks import Claim, settle
+from resources.scheduling.locks import Claim, TimeTakenError, settle
 from resources.scheduling.schedules import Timetable, actors_of, found, participants_of, read, selves, timetables_of
 
 Json = dict[str, Any]
@@ -207,7 +207,12 @@ async def take_times(unit: Unit, repository: Repository, writes: Sequence[Write]
             claims[appointment["id"]] = mine
             wanted |= {slot["id"]: slot for slot in slots}
     had = [write.id for write in writes if write.old is not None]
-    shown = await settle(unit, had, claims, now)
+    try:
+        shown = await settle(unit, had, claims, now)
+    except TimeTakenError as taken:
+        taken.about = f"Appointment/{taken.appointment}"
+        taken.wanted = next((one for one in holding if one["id"] == taken.appointment), None)
+        raise
     await show(unit, repository, shown - wanted.keys(), list(wanted.values()), landscape)
     for write in writes:
         if begins(write, "fulfilled"):

@@ -5,16 +5,18 @@ The proposed Appointments are contained in the OperationOutcome; each can be hel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from fhir_server.interactions.context import Context
-from fhir_server.model.errors import ConflictError
+from fhir_server.model.errors import ConflictError, FhirError, Issue
 from resources.scheduling import moment
+from resources.scheduling.asking import asking_by
 from resources.scheduling.bookable import bookable
 from resources.scheduling.extensions import STILL_FREE
 from resources.scheduling.find import chosen, codes_in, offered
+from resources.scheduling.locks import TimeTakenError
 from resources.scheduling.offers import appointment_of, named, offer_id
 from resources.scheduling.schedules import Timetable
 
@@ -28,9 +30,12 @@ AHEAD = timedelta(days=14)
 class TakenError(ConflictError):
     """409: the time is taken; with what is still free."""
 
-    def __init__(self, told: str, alternatives: Sequence[Json]) -> None:
+    def __init__(self, told: str | Iterable[Issue], alternatives: Sequence[Json]) -> None:
         super().__init__(told, key="HS-SCHED-TAKEN", expression="Appointment.start")
         self.alternatives = alternatives
+
+    def retold(self, issues: Iterable[Issue]) -> TakenError:
+        return TakenError(issues, self.alternatives)
 
     def outcome(self) -> dict[str, Any]:
         outcome = super().outcome()
@@ -60,3 +65,17 @@ async def alternatives(
         if len(found) == MOST:
             break
     return found
+
+
+async def explain(context: Context, taken: TimeTakenError) -> TakenError:
+    """What is told to who has lost a time by a plain write, or in a Bundle: the same as by `$book`."""
+    everything = context.beyond()
+    free: list[Json] = []
+    try:
+        if taken.wanted is not None:
+            asking = await asking_by(everything, dict(taken.wanted))
+            name = taken.appointment
+            free = await alternatives(everything, asking.tables, asking.wanted.codes, asking.wanted.start, but=name)
+    except FhirError:  # nobody there has times to offer any more: the answer is the 409 alone
+        free = []
+    return TakenError(taken.issues, free)

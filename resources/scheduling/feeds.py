@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -52,10 +53,27 @@ async def calendar_feed(context: Context, request: Request) -> Answer:
     if inputs.flag("revoke"):
         return answered(parameters_of())
     token = secrets.token_urlsafe(32)
-    await rows.put(digest_of(token), {"person": person, "details": inputs.flag("details"), "made": now_us()})
+    row = {"person": person, "details": inputs.flag("details"), "made": now_us(), "by": context.caller.identity.subject}
+    await rows.put(digest_of(token), row)
     parts = urlsplit(request.base_url)
     url = f"{parts.scheme}://{parts.netloc}/calendar/{token}.ics"
     return answered(parameters_of({"name": "url", "valueUrl": url}))
+
+
+async def end_feeds(context: Context, account_id: str, fhir_user: str | None) -> None:
+    """End the feeds that an account has made, and those of its own person."""
+    mine: list[Json] = [{"by": account_id}, *([{"person": fhir_user}] if fhir_user else [])]
+    await context.repository.store.unguarded.rows(FEEDS).remove_all({"$or": mine})
+
+
+async def feeds_of(store: Store, people: Sequence[str]) -> int:
+    """How many feeds there are of some people."""
+    return len(await store.unguarded.rows(FEEDS).all({"person": {"$in": list(people)}}, limit=0))
+
+
+async def forget_feeds(store: Store, people: Sequence[str]) -> None:
+    """End the feeds of some people, whose records are erased."""
+    await store.unguarded.rows(FEEDS).remove_all({"person": {"$in": list(people)}})
 
 
 def digest_of(token: str) -> str:

@@ -88,8 +88,11 @@ def calendar_of(events: Iterable[Event], method: str | None = None, properties: 
     return bytes(calendar.to_ical())
 
 
-def message_of(appointment: Json, base_url: str) -> bytes:
+def message_of(appointment: Json, base_url: str, *, people: bool = True) -> bytes:
     """An Appointment as it is sent to a calendar: an invitation, an update, a cancellation or a counter-proposal.
+
+    Args:
+        people: whether it says who takes part; a mail names its two ends alone
 
     Raises:
         UnprocessableError: 422; it has no time.
@@ -100,7 +103,7 @@ def message_of(appointment: Json, base_url: str) -> bytes:
             key="HS-SCHED-NO-TIME",
             expression="Appointment.start",
         )
-    return calendar_of([event_of(appointment, base_url)], method_of(appointment))
+    return calendar_of([event_of(appointment, base_url, people=people)], method_of(appointment))
 
 
 async def ical(context: Context, request: Request) -> Answer:

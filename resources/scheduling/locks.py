@@ -11,13 +11,13 @@ A hold that has run out is free, whether or not anybody has removed it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakSet
 
-from fhir_server.model.errors import ConflictError, UnprocessableError
+from fhir_server.model.errors import ConflictError, Issue, UnprocessableError
 from fhir_server.storage.rows import Row
 from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
@@ -39,15 +39,30 @@ class TimeTakenError(ConflictError):
 
     Attributes:
         schedule: the id of the Schedule
+        appointment: the id of the Appointment that does not get it, where there is one already
+        wanted: that Appointment, by which others are found in its place
     """
 
-    def __init__(self, schedule: str, start: datetime, end: datetime) -> None:
-        super().__init__(
-            f"The time from {text_of(start)} to {text_of(end)} of Schedule/{schedule} is taken.",
-            key="HS-SCHED-TAKEN",
-            expression="Appointment.start",
+    def __init__(
+        self,
+        schedule: str,
+        start: datetime,
+        end: datetime,
+        *,
+        appointment: str = "",
+        wanted: Mapping[str, Any] | None = None,
+        issues: Iterable[Issue] = (),
+    ) -> None:
+        told = f"The time from {text_of(start)} to {text_of(end)} of Schedule/{schedule} is taken."
+        super().__init__(tuple(issues) or told, key="HS-SCHED-TAKEN", expression="Appointment.start")
+        self.schedule, self.start, self.end = schedule, start, end
+        self.appointment = appointment
+        self.wanted = wanted
+
+    def retold(self, issues: Iterable[Issue]) -> TimeTakenError:
+        return TimeTakenError(
+            self.schedule, self.start, self.end, appointment=self.appointment, wanted=self.wanted, issues=issues
         )
-        self.schedule = schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +137,7 @@ async def prepare(store: Store) -> None:
         _prepared.add(store)
         rows = store.rows(LOCKS)
         await rows.index("taken.a")
+        await rows.index("taken.k")
         await rows.forget_after("past")
 
 
@@ -157,7 +173,7 @@ async def settle(unit: Unit, appointments: Iterable[str], claims: dict[str, list
         for claim in mine_now:
             for name in claim.row_ids():
                 there = others.setdefault(name, [])
-                _require_free(claim, [taken for taken in there if taken.appointment != appointment])
+                _require_free(appointment, claim, [taken for taken in there if taken.appointment != appointment])
                 there.append(_taken_by(appointment, claim))
     for name in sorted(others):
         fields = {"taken": [_row_of(taken) for taken in others[name]]}
@@ -171,12 +187,12 @@ async def settle(unit: Unit, appointments: Iterable[str], claims: dict[str, list
     return shown
 
 
-def _require_free(claim: Claim, taken: Sequence[Taken]) -> None:
+def _require_free(appointment: str, claim: Claim, taken: Sequence[Taken]) -> None:
     start, end = us_of(claim.start), us_of(claim.end)
     if claim.slot:
         # Slots of an EHR may overlap, as it likes; each is taken once, and none together with a time by itself.
         if any(t.slot == claim.slot for t in taken):
-            raise TimeTakenError(claim.schedule, claim.start, claim.end)
+            raise TimeTakenError(claim.schedule, claim.start, claim.end, appointment=appointment)
         taken = [t for t in taken if not t.slot]
     meeting = [t for t in taken if t.start_us < end and t.end_us > start]
     edges = sorted([(max(t.start_us, start), 1) for t in meeting] + [(t.end_us, -1) for t in meeting])
@@ -184,7 +200,7 @@ def _require_free(claim: Claim, taken: Sequence[Taken]) -> None:
     for _, step in edges:
         depth += step
         if depth >= claim.capacity:
-            raise TimeTakenError(claim.schedule, claim.start, claim.end)
+            raise TimeTakenError(claim.schedule, claim.start, claim.end, appointment=appointment)
 
 
 def _taken_by(appointment: str, claim: Claim) -> Taken:

@@ -6,17 +6,21 @@ from functools import partial
 
 from fhir_server.interactions.registration import Handler, Operation
 from fhir_server.model.access import Verb
+from fhir_server.repository.rules import Sometimes
 from resources.part import Part
 from resources.scheduling.aftermath import join
 from resources.scheduling.booking import book, hold
 from resources.scheduling.companion import adopt, take_times
-from resources.scheduling.feeds import calendar_feed
+from resources.scheduling.conflicts import explain
+from resources.scheduling.feeds import calendar_feed, end_feeds
 from resources.scheduling.find import find
 from resources.scheduling.ical import ical
+from resources.scheduling.locks import TimeTakenError
 from resources.scheduling.negotiation import accept, confirm, counter, decline, propose
 from resources.scheduling.responses import note_answers
 from resources.scheduling.rules_of_schedule import schedule_rule
 from resources.scheduling.series import book_series
+from resources.scheduling.slots import keep_taken, may_lose
 from resources.scheduling.states import APPOINTMENT, RESPONSE, SLOT, keep_following, keep_meaning, keep_voice
 from resources.scheduling.video import join_visit
 from resources.scheduling.visits import cancel, check_in, no_show, reschedule
@@ -81,6 +85,9 @@ PART = Part(
         ("Appointment", take_times),
         ("AppointmentResponse", note_answers),
         ("Schedule", adopt),
+        ("Slot", Sometimes(keep_taken, may_lose)),
     ),
     join=join,
+    account_ended=end_feeds,
+    explaining=((TimeTakenError, explain),),
 )

@@ -18,7 +18,6 @@ from dateutil.rrule import rrulestr
 from fhir_server.interactions.answers import touched_by
 from fhir_server.interactions.bundle import searchset
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.parameters import Inputs
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import FhirError, InvalidError, Issue
 from fhir_server.model.exchange import Answer, Request
@@ -26,12 +25,11 @@ from fhir_server.repository.changes import Change
 from fhir_server.repository.repository import Committed
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
-from resources.scheduling.asking import Asking, given_in, patients_in
-from resources.scheduling.booking import HOLD_NAMES, as_booked, free_at, transacted, written
+from resources.scheduling.asking import Asking, asked_of
+from resources.scheduling.booking import as_booked, free_at, transacted, written
 from resources.scheduling.extensions import SERIES, with_extension
 from resources.scheduling.local_time import moment_of, zone_of
-from resources.scheduling.parties import Party, party_of, patients_for
-from resources.scheduling.selection import references
+from resources.scheduling.parties import Party
 
 Json = dict[str, Any]
 
@@ -48,18 +46,7 @@ async def book_series(context: Context, request: Request) -> Answer:
         TakenError: 409; one of the times is taken, and all were wanted.
         InvalidError: 400; the rule cannot be understood, or names too many times.
     """
-    inputs = Inputs.of(request, bare="appointment-resource")
-    inputs.only(*HOLD_NAMES, "rrule", "failures", "comment")
-    party = await party_of(context)
-    given = await given_in(context, inputs, request.base_url)
-    if isinstance(given, str):
-        raise InvalidError(
-            f"Appointment/{given} is stored already; a series begins with an offer, or an Appointment of your own.",
-            expression="Parameters.parameter.where(name='appointment-reference')",
-            key="HS-OP-PARAMETER",
-        )
-    named = references(inputs, "patient-reference", request.base_url, ("Patient",)) or patients_in(given.draft)
-    patients = await patients_for(context, party, named)
+    inputs, party, given, patients = await asked_of(context, request, "book-series", "rrule", "failures", "comment")
     asked = expanded(given, str(inputs.required("rrule", inputs.text("rrule"))))
     failures = inputs.choice("failures", ("refuse", "list")) or "refuse"
     series = new_id()

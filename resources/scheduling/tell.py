@@ -15,10 +15,24 @@ from fhir_server.repository.changes import Change, FailedChangeError
 from fhir_server.storage.unit import Unit
 from resources.notification import tell_all_within
 from resources.scheduling import moment
+from resources.scheduling.ical import message_of, method_of
 from resources.scheduling.schedules import participants_of
 
 #: What there is to tell.
 KINDS = "urn:healthsphere:notification"
+
+
+#: Of what a calendar is told, too.
+INVITING = frozenset({"appointment-asked", "appointment-booked", "appointment-cancelled", "appointment-moved"})
+
+
+def calendar_of(context: Context, kind: str, appointment: dict[str, Any]) -> bytes:
+    """What a mail of some kind tells a calendar: an invitation, an update, a cancellation or a counter-proposal."""
+    if "start" not in appointment or "end" not in appointment:
+        return b""
+    if kind in INVITING or (kind == "appointment-offered" and method_of(appointment) == "COUNTER"):
+        return message_of(appointment, context.repository.indexer.base_url, people=False)
+    return b""
 
 
 async def tell(context: Context, person: str, kind: str, appointment: dict[str, Any], occasion: str) -> None:
@@ -44,13 +58,15 @@ async def tell(context: Context, person: str, kind: str, appointment: dict[str, 
         "recipient": [{"reference": person}],
         "sent": moment.text_of(moment.now()),
     }
+    calendar = calendar_of(context, kind, appointment)
     repository = context.repository
     change = repository.check(Change("PUT", "Communication", f"told-{name}", resource, if_absent=True))
     await repository.store.ensure("Communication")
 
     async def work(unit: Unit) -> None:
         await repository.commit_within(unit, [change])
-        await tell_all_within(context, unit, [person], kind, focus, key=f"{focus}/{occasion}")
+        key = f"{focus}/{occasion}"
+        await tell_all_within(context, unit, [person], kind, focus, key=key, calendar=calendar)
 
     try:
         await repository.store.transact(work)

@@ -61,7 +61,7 @@ REFUSING = {
     "mend-glass": {"HS-GLASS-OPEN"},
     "unmerge": {"HS-OP-PARAMETER"},
     "back-test": {"HS-MONITOR-NONE"},
-    "progress": {"HS-MONITOR-GOAL"},
+    "progress": {"HS-MONITOR-GOAL", "HS-MONITOR-PLAN"},
     "upload": {"HS-DOCUMENT-NONE"},
     "review": {"HS-OP-PARAMETER"},
     "release": {"HS-OP-PARAMETER"},

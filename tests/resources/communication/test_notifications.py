@@ -207,6 +207,19 @@ def test_preferences_take_every_kind_that_there_is(told: Practice) -> None:
     assert {kind: found.ways(kind) for kind in KINDS} == dict.fromkeys(KINDS, ("sms",))
 
 
+def test_preferences_refuse_a_kind_that_there_is_not_and_name_those_that_there_are(told: Practice) -> None:
+    patient = told.patient()
+    taken = [{"kind": kind, "channel": ["sms"]} for kind in ("*", "invitation", "appointment")]
+    assert told.call(patient, "$notification-preferences", preference=taken).status_code == 200
+    before = told.call(patient, "$notification-preferences").json()
+    wrong = [{"kind": "message", "channel": []}, {"kind": "apointment-booked", "channel": ["sms"]}]
+    refused = told.call(patient, "$notification-preferences", preference=wrong)
+    assert (refused.status_code, key_of(refused)) == (422, "HS-NOTIFY-KIND")
+    told_of = refused.json()["issue"][0]["diagnostics"]
+    assert all(kind in told_of for kind in (*KINDS, "invitation", "prescription"))
+    assert told.call(patient, "$notification-preferences").json() == before
+
+
 def test_every_language_has_every_kind() -> None:
     for words in WORDS.values():
         assert set(words) == set(WORDS["en"])

@@ -260,3 +260,87 @@ def test_the_bounds_of_each_measure_are_in_a_unit_that_exists(code: str) -> None
     assert measure.least < measure.most
     assert in_unit(measure.most, measure.unit, measure.unit) == measure.most
     assert in_unit(measure.most, "cd", measure.unit) is None
+
+
+KIND = "urn:healthsphere:CodeSystem:log-kind"
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "kind", "usual"),
+    [
+        ("93832-4", {"valueQuantity": {"value": 7.5, "system": UCUM, "code": "h"}}, "sleep", "activity"),
+        ("41950-7", {"valueQuantity": {"value": 9000, "system": UCUM, "code": "{steps}/d"}}, "activity", "activity"),
+        ("73985-4", {"valueCodeableConcept": {"text": "Cycling"}}, "exercise", "activity"),
+        ("75325-1", {"valueCodeableConcept": {"text": "Cough"}}, "symptom", "survey"),
+        ("15074-8", {"valueQuantity": {"value": 6, "system": UCUM, "code": "mmol/L"}}, "glucose", None),
+        ("8867-4", {"valueQuantity": {"value": 70, "system": UCUM, "code": "/min"}}, "vital", "vital-signs"),
+    ],
+)
+def test_an_entry_is_found_by_the_part_of_the_log_to_which_it_belongs(
+    logs: Logs, code: str, value: Json, kind: str, usual: str | None
+) -> None:
+    moment = ago(5000 + len(code) + hash(code) % 1000)
+    draft = {name: given for name, given in entry(code, effectiveDateTime=moment).items() if name != "valueQuantity"}
+    given = {name: one for name, one in draft.items() if name != "category"}
+    made = sent(logs, "ann", {**given, **value})
+    assert made.status_code == 201, made.text
+    name = made.headers["Location"].split("/Observation/")[1].split("/")[0]
+    with logs.as_("ann") as ann:
+        stored = ann.get(f"Observation/{name}").json()
+        codings = [(c["system"], c["code"]) for concept in stored["category"] for c in concept["coding"]]
+        assert (KIND, kind) in codings
+        assert [c for s, c in codings if s != KIND] == ([usual] if usual else [])
+        found = ann.get("Observation", params={"_id": name, "category": f"{KIND}|{kind}"}).json()
+        assert found["total"] == 1
+        # What was sent without its category can be taken back without it, too.
+        answer = ann.put(f"Observation/{name}", json={**given, **value, "id": name, "status": "entered-in-error",
+                                                      "performer": stored["performer"]})  # fmt: skip
+        assert answer.status_code == 200, answer.text
+
+
+def test_a_symptom_says_which_one_and_two_of_a_moment_are_two(logs: Logs) -> None:
+    moment = ago(9000)
+    given = {n: v for n, v in entry("75325-1", effectiveDateTime=moment).items() if n != "valueQuantity"}
+    assert key(sent(logs, "ann", given)) == (422, "HS-LOG-SYMPTOM")
+    cough = {**given, "valueCodeableConcept": {"coding": [{"system": "http://snomed.info/sct", "code": "49727002"}]}}
+    fever = {**given, "valueCodeableConcept": {"coding": [{"system": "http://snomed.info/sct", "code": "386661006"}]}}
+    assert [sent(logs, "ann", one).status_code for one in (cough, fever, cough)] == [201, 201, 409]
+    worse = {"code": {"coding": [{"system": LOINC, "code": "72514-3"}]}}
+    worse |= {"valueQuantity": {"value": 11, "system": UCUM, "code": "{score}"}}
+    assert key(sent(logs, "ann", {**fever, "effectiveDateTime": ago(9001), "component": [worse]})) == (
+        422,
+        "HS-LOG-IMPOSSIBLE",
+    )
+
+
+@pytest.mark.parametrize("malformed", [{"category": "x"}, {"category": [1]}, {"code": []}, {"code": {"coding": [1]}}])
+def test_an_entry_of_another_shape_is_refused_as_such(logs: Logs, malformed: Json) -> None:
+    assert sent(logs, "ann", entry(**malformed)).status_code == 400
+
+
+def goal(**more: Any) -> Json:
+    return {
+        "resourceType": "Goal",
+        "lifecycleStatus": "active",
+        "description": {"text": "10,000 steps a day"},
+        "subject": {"reference": "Patient/ann"},
+        **more,
+    }
+
+
+def test_patients_set_goals_of_their_own_and_leave_those_of_others(logs: Logs) -> None:
+    with logs.as_("ann") as ann, logs.as_("doc") as doc, logs.as_("bob") as bob:
+        made = ann.post("Goal", json=goal())
+        assert made.status_code == 201, made.text
+        place = f"Goal/{made.headers['Location'].split('/Goal/')[1].split('/')[0]}"
+        stored = ann.get(place).json()
+        assert stored["expressedBy"] == {"reference": "Patient/ann"}
+        assert ann.put(place, json={**stored, "lifecycleStatus": "completed"}).status_code == 200
+        assert key(bob.put(place, json={**stored, "note": [{"text": "x"}]})) == (403, "HS-LOG-GOAL")
+        other = goal(expressedBy={"reference": "Practitioner/doc"})
+        assert key(ann.post("Goal", json=other)) == (403, "HS-LOG-GOAL")
+        asked = doc.post("Goal", json=other).headers["Location"].split("/Goal/")[1].split("/")[0]
+        theirs = ann.get(f"Goal/{asked}").json()
+        assert key(ann.put(f"Goal/{asked}", json={**theirs, "lifecycleStatus": "cancelled"})) == (403, "HS-LOG-GOAL")
+        mine = {**theirs, "expressedBy": {"reference": "Patient/ann"}}
+        assert key(ann.put(f"Goal/{asked}", json=mine)) == (403, "HS-LOG-GOAL")

@@ -63,6 +63,16 @@ def test_what_nobody_collects_is_told_to_both_once(later: tuple[Clinic, Clock]) 
         assert clinic.matters(address, "not-collected") == []
 
 
+def test_a_timer_that_comes_again_writes_no_second_task(later: tuple[Clinic, Clock]) -> None:
+    clinic, _ = later
+    waiting, _ = clinic.signed()
+    server = clinic.servers[0]
+    for _ in range(3):
+        server.run(not_collected(server.context, Timer(NOT_COLLECTED, waiting.partition("/")[2], 0, {}, 0)))
+    assert len(clinic.matters(waiting, "not-collected")) == 1
+    assert len(clinic.matters(waiting, "not-collected", "Communication")) == 1
+
+
 def test_both_have_one_event_and_one_mail_of_each_thing_that_happens_to_a_prescription(
     later: tuple[Clinic, Clock],
 ) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from fhir_server.model.access import NOBODY
 from fhir_server.model.errors import UnprocessableError
 from fhir_server.repository.rules import Write
+from resources.scheduling.extensions import STILL_FREE
 from resources.scheduling.states import APPOINTMENT, RESPONSE, SLOT
 from resources.states import StateMachine
 from tests.resources.scheduling.conftest import CONSULTATION, Clinic, Json, at, hours, service
@@ -249,3 +252,130 @@ def test_slots_of_ours_hold_with_references_that_are_looked_at(make_server: Any)
     cancelled = clinic.call("cancel", place)
     assert cancelled.status_code == 200, cancelled.text
     assert clinic.client.get("Slot").json()["total"] == 0
+
+
+def still_free(outcome: Json, taken: str) -> list[Json]:
+    """What an OperationOutcome offers to who has lost a time: as `$book` tells it."""
+    (issue,) = outcome["issue"]
+    assert (issue["severity"], issue["code"]) == ("error", "conflict")
+    assert issue["details"]["coding"][0]["code"] == "HS-SCHED-TAKEN"
+    named = [link["valueReference"]["reference"] for link in outcome["extension"] if link["url"] == STILL_FREE]
+    free: list[Json] = outcome["contained"]
+    assert named == [f"#{one['id']}" for one in free]
+    assert all(one["status"] == "proposed" and one["start"] != taken for one in free)
+    return free
+
+
+@pytest.mark.parametrize("way", ["post", "put", "patch", "batch", "transaction"])
+def test_who_loses_a_time_by_a_plain_write_is_told_what_is_still_free(clinic: Clinic, way: str) -> None:
+    _, taken, doctor = booked(clinic, 53)
+    mine = clinic.appointment(at(53, "09:00"), 30, doctor, clinic.patient())
+    place = "Appointment"
+    match way:
+        case "post":
+            answer = clinic.client.post(place, json=mine)
+        case "put" | "patch":
+            place = clinic.put("Appointment", {**mine, "status": "proposed"})
+            if way == "put":
+                answer = clinic.client.put(place, json={**mine, "id": place.partition("/")[2]})
+            else:
+                steps = [{"op": "replace", "path": "/status", "value": "booked"}]
+                headers = {"Content-Type": "application/json-patch+json"}
+                answer = clinic.client.patch(place, json=steps, headers=headers)
+        case _:
+            other = {"resource": {"resourceType": "Patient"}, "request": {"method": "POST", "url": "Patient"}}
+            entries = [other, {"resource": mine, "request": {"method": "POST", "url": "Appointment"}}]
+            answer = clinic.client.post("", json={"resourceType": "Bundle", "type": way, "entry": entries})
+    outcome = answer.json()
+    if way == "batch":
+        assert answer.status_code == 200, answer.text
+        response = outcome["entry"][1]["response"]
+        assert response["status"] == "409"
+        outcome = response["outcome"]
+    else:
+        assert answer.status_code == 409, answer.text
+    where = "Bundle.entry[1].resource.start" if way == "transaction" else "Appointment.start"
+    assert outcome["issue"][0]["expression"] == [where]
+    free = still_free(outcome, taken["start"])
+    assert len(free) == 5
+    named, patient = f"Appointment/{free[0]['id']}", clinic.patient()
+    held = clinic.call("hold", appointment_reference=named, patient_reference=patient)
+    assert held.status_code == 201, held.text
+
+
+def test_an_operation_that_loses_is_answered_as_before_and_one_that_nobody_can_replace_without_alternatives(
+    clinic: Clinic,
+) -> None:
+    _, _, doctor = booked(clinic, 54)
+    clinic.client.put(doctor, json={"resourceType": "Practitioner", "id": doctor[13:], "active": False})
+    lost = clinic.client.post("Appointment", json=clinic.appointment(at(54, "09:00"), 30, doctor))
+    assert lost.status_code == 409
+    assert lost.json()["issue"][0]["details"]["coding"][0]["code"] == "HS-SCHED-TAKEN"
+    assert "contained" not in lost.json()
+
+
+def written_slots(clinic: Clinic, day: int) -> tuple[str, list[str]]:
+    """A Schedule of an EHR, without rules, and its free Slots."""
+    doctor = clinic.doctor()
+    schedule = clinic.put("Schedule", {"active": True, "actor": [{"reference": doctor}]})
+    slots = [
+        clinic.put(
+            "Slot",
+            {
+                "schedule": {"reference": schedule},
+                "status": "free",
+                "start": at(day, clock).isoformat(),
+                "end": (at(day, clock) + timedelta(minutes=30)).isoformat(),
+            },
+        )
+        for clock in ("09:00", "10:00", "11:00")
+    ]
+    return doctor, slots
+
+
+@pytest.mark.parametrize("way", ["put", "patch", "delete", "transaction"])
+def test_a_slot_that_an_appointment_has_is_lost_for_who_sets_it_plainly(clinic: Clinic, way: str) -> None:
+    doctor, slots = written_slots(clinic, 55)
+    mine = clinic.appointment(at(55, "09:00"), 30, doctor, clinic.patient(), slot=[{"reference": slots[0]}])
+    assert clinic.client.post("Appointment", json=mine).status_code == 201
+    stands = clinic.client.get(slots[0]).json()
+    assert stands["status"] == "busy"
+    wanted = {**stands, "status": "busy-tentative"}
+    match way:
+        case "put":
+            lost = clinic.client.put(slots[0], json=wanted)
+        case "patch":
+            steps = [{"op": "replace", "path": "/status", "value": "free"}]
+            lost = clinic.client.patch(slots[0], json=steps, headers={"Content-Type": "application/json-patch+json"})
+        case "delete":
+            lost = clinic.client.delete(slots[0])
+        case _:
+            entry = {"resource": wanted, "request": {"method": "PUT", "url": slots[0]}}
+            lost = clinic.client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+    assert lost.status_code == 409, lost.text
+    free = still_free(lost.json(), stands["start"])
+    assert [one["slot"][0]["reference"] for one in free] == slots[1:]
+    assert clinic.client.get(slots[0]).json() == stands
+    commented = clinic.client.put(slots[0], json={**stands, "comment": "Room 3"})
+    assert commented.status_code == 200, commented.text
+    assert clinic.client.put(slots[1], json={**clinic.client.get(slots[1]).json(), "status": "busy"}).status_code == 200
+
+
+def test_a_transaction_takes_a_slot_with_its_appointment_and_gives_both_up(clinic: Clinic) -> None:
+    doctor, slots = written_slots(clinic, 56)
+    slot = clinic.client.get(slots[0]).json()
+    mine = clinic.appointment(at(56, "09:00"), 30, doctor, clinic.patient(), slot=[{"reference": slots[0]}])
+    name = f"t{uuid.uuid4().hex[:16]}"
+
+    def both(appointment: Json, status: str) -> httpx.Response:
+        entries = [
+            {"resource": {**slot, "status": status}, "request": {"method": "PUT", "url": slots[0]}},
+            {"resource": {**appointment, "id": name}, "request": {"method": "PUT", "url": f"Appointment/{name}"}},
+        ]
+        return clinic.client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": entries})
+
+    taken = both(mine, "busy")
+    assert taken.status_code == 200, taken.text
+    given = both({**mine, "status": "cancelled", "cancelationReason": {"text": "Ill"}}, "free")
+    assert given.status_code == 200, given.text
+    assert clinic.client.get(slots[0]).json()["status"] == "free"

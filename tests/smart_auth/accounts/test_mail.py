@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import email
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+from aiosmtpd.smtp import AuthResult, LoginPassword
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,43 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from smart_auth.mail import MailError, Smtp, SmtpMail
 from smart_auth.parts import Visit
+from tests.smtp import free_port, smtp_server
 
 SENDER = "HealthSphere Übung <no-reply@example.org>"
-
-
-class Inbox:
-    """What an SMTP server has taken."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[str, list[str], Message]] = []
-
-    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:
-        self.taken.append((envelope.mail_from, envelope.rcpt_tos, email.message_from_bytes(envelope.content)))
-        return "250 OK"
-
-
-@contextmanager
-def smtp_server(**how: Any) -> Iterator[tuple[Inbox, int]]:
-    inbox = Inbox()
-
-    class OnFreePort(Controller):
-        def factory(self) -> SMTP:
-            return SMTP(self.handler, **how)
-
-    server = OnFreePort(inbox, hostname="127.0.0.1", port=_free_port())
-    server.start()
-    try:
-        yield inbox, server.port
-    finally:
-        server.stop()
-
-
-def _free_port() -> int:
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def send(smtp: Smtp, to: str = "ida@example.org") -> None:
@@ -118,7 +80,7 @@ def test_a_server_without_tls_gets_nothing_when_tls_is_asked_for() -> None:
 
 def test_a_server_that_is_not_there_is_a_mail_error() -> None:
     with pytest.raises(MailError, match="took no mail"):
-        send(Smtp("127.0.0.1", _free_port(), SENDER, "none"))
+        send(Smtp("127.0.0.1", free_port(), SENDER, "none"))
 
 
 def test_accounts_send_by_smtp_where_it_is_set(make_site: Any) -> None:
@@ -135,7 +97,7 @@ def test_accounts_send_by_smtp_where_it_is_set(make_site: Any) -> None:
 
 
 def test_a_mail_that_cannot_be_sent_is_told_to_the_trail_and_not_to_the_person(make_site: Any) -> None:
-    site = make_site(smtp=Smtp("127.0.0.1", _free_port(), SENDER, "none"))
+    site = make_site(smtp=Smtp("127.0.0.1", free_port(), SENDER, "none"))
     account = site.account()
     site.loop.run(site.side.credentials.forgotten("ida@example.org", Visit()))
     failed = [happening for happening in site.trail.happenings if happening.outcome == 8]
