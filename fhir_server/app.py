@@ -50,7 +50,8 @@ from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings, is_loopback
 from fhir_server.storage.database import connect, disconnected
 from fhir_server.storage.store import Store
-from fhir_server.validating import conformance_of, packages_of, profiles_of
+from fhir_server.terminology.searching import SearchCodes
+from fhir_server.validating import conformance_of, packages_of, profiles_of, terminology_of
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
 from integrations import calendar, realtime
@@ -177,7 +178,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     scanner = clamd_of(settings.clamd)
     store.blobs.quarantine.everything = scanner is not None
     enforced = settings.referential_integrity == "refuse"
-    profiles = profiles_of(store, packages)
+    engine = terminology_of(settings, store, packages)
+    codes = SearchCodes(engine)
+    profiles = profiles_of(store, packages, engine)
     repository = Repository(
         store,
         indexer,
@@ -207,6 +210,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
                 settings.max_include_rounds,
             ),
             containing=containing,
+            codes=codes,
         ),
         limits=Limits(
             settings.default_page_size,
@@ -228,6 +232,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         feed=background.feed,
         timers=background.timers,
         profiles=profiles,
+        terminology=engine,
         caught_up=ledger.caught_up if ledger is not None else None,
         scanner=scanner,
         creating=CREATING,
@@ -241,7 +246,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     for part in PARTS:
         if part.join is not None:
             part.join(context)
-    compiler = Compiler(known, terminology(), settings.base_url, context.searcher.held_value_set)
+    compiler = Compiler(known, terminology(), settings.base_url, codes)
     entrance = Entrance(store, compiler, indexer, settings.base_url)
     entry: Entry | None = None
     if gate is None and settings.auth == "on":
@@ -275,6 +280,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
         await store.blobs.sweep()
         await packages.open()
+        await engine.open()
         await definitions.refresh(at_once=True)
         await containing.refresh()
         watching = [

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fhir_server.model import codec
+from fhir_server.search.execute import SearchStore
 from fhir_server.search.types.conditions import any_of
-from fhir_server.storage.store import Store
 from fhir_server.validation.profile.shelf import Held
 from fhir_server.validation.profile.source import Stamp
 
@@ -22,7 +22,7 @@ MOST = 10_000
 class StoredDefinitions:
     """Finds definitions by their canonical URLs; one command for each kind."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SearchStore) -> None:
         self._store = store
 
     async def stamps(self, resource_type: str, urls: Collection[str]) -> Sequence[Stamp]:
@@ -47,5 +47,5 @@ class StoredDefinitions:
             for row in rows:
                 if row.get("r") is not None:
                     content = codec.decode(row["r"])
-                    found.append(Held(row["_id"], row["v"], content["url"], content))
+                    found.append(Held(row["_id"], row["v"], str(content.get("url") or ""), content))
         return found

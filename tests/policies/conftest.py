@@ -94,7 +94,7 @@ class World:
         self.glass = BreakGlass(store, create, self.trail, most_minutes=60)
         self.policies = self.process(self.glass, searcher)
         await self.policies.open()
-        self.compiler = Compiler(known, terminology(), BASE_URL, searcher.held_value_set)
+        self.compiler = Compiler(known, terminology(), BASE_URL, searcher.codes)
         self._entrance = Entrance(store, self.compiler, indexer, BASE_URL)
         definitions = Definitions(store, known, indexer)
         self._context = Context(
