@@ -13,6 +13,7 @@ from tests.terminology.samples import ANIMALS, FOODS, SETS, animals, answers, by
 
 Json = dict[str, Any]
 GENDERS = "http://hl7.org/fhir/administrative-gender"
+BREAD = {"system": FOODS, "code": "bread"}
 UCUM = "http://unitsofmeasure.org"
 
 
@@ -94,7 +95,7 @@ def test_codes_of_the_specification_and_units_are_looked_up(terms: Any) -> None:
     assert answers(ask(terms, "CodeSystem/$lookup", system=GENDERS, code="male"))["display"] == "Male"
     body = ask(terms, "CodeSystem/$lookup", system=UCUM, code="mg/dL")
     assert answers(body)["display"] == "milligram per deciliter"
-    assert dict((name, value) for name, value, _ in properties(body)) == {"canonical": "g.m-3", "factor": 10}
+    assert {name: value for name, value, _ in properties(body)} == {"canonical": "g.m-3", "factor": 10}
     ask(terms, "CodeSystem/$lookup", 404, system=UCUM, code="parsnips")
 
 
@@ -166,8 +167,8 @@ def test_of_a_code_system_in_part_a_code_that_is_not_there_is_not_checked(terms:
         ("lost", {"system": FOODS, "code": "cake"}, False, "Not checked: "),
         ("loop", {"system": FOODS, "code": "cake"}, False, "Not checked: "),
         ("but-cats", {"system": ANIMALS, "code": "cat"}, False, ""),
-        ("mammals", {"codeableConcept": {"coding": [{"system": FOODS, "code": "x"}, {"system": ANIMALS, "code": "cat"}]}}, True, ""),
-        ("mammals", {"codeableConcept": {"coding": [{"system": FOODS, "code": "x"}]}}, False, "not in"),
+        ("mammals", {"codeableConcept": {"coding": [BREAD, {"system": ANIMALS, "code": "cat"}]}}, True, ""),
+        ("mammals", {"codeableConcept": {"coding": [BREAD]}}, False, "not in"),
     ],
 )  # fmt: skip
 def test_a_code_is_in_a_value_set_or_not_or_that_is_not_known(
