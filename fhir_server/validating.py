@@ -11,6 +11,7 @@ from fhir_server.search.ucum import canonical
 from fhir_server.settings import Settings
 from fhir_server.storage.setup import SetupError
 from fhir_server.storage.store import Store
+from fhir_server.terminology.big import BigHoldings
 from fhir_server.terminology.closures import Closures
 from fhir_server.terminology.engine import Engine
 from fhir_server.terminology.holdings import Holdings
@@ -27,7 +28,7 @@ def packages_of(settings: Settings, store: Store) -> Packages:
 def terminology_of(settings: Settings, store: Store, packages: Packages) -> Engine:
     """What finds code systems and value sets: those of the specification, of packages, and those that are stored."""
     holdings = Holdings(HeldDefinitions(StoredDefinitions(store), packages))
-    return Engine(holdings, settings.base_url, closures=Closures(store))
+    return Engine(holdings, settings.base_url, big=BigHoldings(store), closures=Closures(store))
 
 
 def profiles_of(store: Store, packages: Packages, engine: Engine) -> ProfileValidator:

@@ -18,6 +18,8 @@ from fhir_server.validation.profile.source import Stamp
 #: No more definitions than this are looked at for one profile.
 MOST = 10_000
 
+_STAMPED = {"v": 1, "n": {"$binarySize": {"$ifNull": ["$r", b""]}}}
+
 
 class StoredDefinitions:
     """Finds definitions by their canonical URLs; one command for each kind."""
@@ -27,9 +29,9 @@ class StoredDefinitions:
 
     async def stamps(self, resource_type: str, urls: Collection[str]) -> Sequence[Stamp]:
         rows = await self._store.find(
-            resource_type, any_of("x.url", sorted(urls)), sort=[("_id", 1)], limit=MOST, fields={"v": 1}
+            resource_type, any_of("x.url", sorted(urls)), sort=[("_id", 1)], limit=MOST, fields=_STAMPED
         )
-        return [Stamp(resource_type, row["_id"], row["v"]) for row in rows]
+        return [Stamp(resource_type, row["_id"], row["v"], row["n"]) for row in rows]
 
     async def read(self, stamps: Collection[Stamp]) -> Sequence[Held]:
         by_type: dict[str, list[str]] = {}

@@ -102,6 +102,22 @@ class Rows:
             )
             return list(await cursor.to_list())
 
+    async def page(
+        self, filter: Mapping[str, Any], by: str, *, skip: int = 0, limit: int, shown: Sequence[str], max_time_ms: int
+    ) -> list[Row]:
+        """Some fields of the rows that match, in the order of a field; for filters that may take long."""
+        with translated():
+            cursor = self._collection.find(
+                filter, dict.fromkeys(shown, 1), sort=[(by, 1)], skip=skip, limit=limit, max_time_ms=max_time_ms
+            )
+            return list(await cursor.to_list())
+
+    async def count(self, filter: Mapping[str, Any], *, most: int | None = None, max_time_ms: int) -> int:
+        """How many rows match, counted no further than `most`."""
+        options = {"maxTimeMS": max_time_ms} | ({} if most is None else {"limit": most})
+        with translated():
+            return int(await self._collection.count_documents(filter, **options))
+
     async def each(self, filter: Mapping[str, Any]) -> AsyncIterator[Row]:
         """All rows that match, however many, in the order of their ids."""
         with translated():

@@ -9,10 +9,12 @@ Spec: https://hl7.org/fhir/R4/terminology-service.html
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
+from fhir_server.model.errors import UnavailableError
+from fhir_server.terminology.big import BigFound, BigHoldings
 from fhir_server.terminology.closures import Closures
 from fhir_server.terminology.compose import Composed, Key, Part, composed
 from fhir_server.terminology.conditions import Filtered
@@ -23,7 +25,6 @@ from fhir_server.terminology.ports import Remote
 from fhir_server.terminology.system import System
 from fhir_server.terminology.ucum import ALL_UNITS, UCUM, Ucum
 from fhir_server.validation.profile.source import VALUE_SETS, Stamp
-from profiles.versions import rank_of
 
 Json = dict[str, Any]
 
@@ -33,17 +34,6 @@ _LOCAL = re.compile(r"ValueSet/([A-Za-z0-9\-.]{1,64})")
 _IMPLICIT = re.compile(r"(?P<system>[^?|]+)\?fhir_vs(?:=isa/(?P<code>[^/|]+))?")
 
 _MOST_COMPOSED = 500
-
-
-class BigSystems(Protocol):
-    """Code systems that are too large for memory."""
-
-    async def code_systems(self, urls: Collection[str]) -> dict[str, list[System]]:
-        """The big code systems with some URLs, the best of each first.
-
-        Raises:
-            UnavailableError: 503; one of them is still being built, and no earlier version is there.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +60,7 @@ class Engine:
         self,
         holdings: Holdings,
         base_url: str = "",
-        big: BigSystems | None = None,
+        big: BigHoldings | None = None,
         remote: Remote | None = None,
         closures: Closures | None = None,
     ) -> None:
@@ -78,7 +68,7 @@ class Engine:
         self.remote = remote
         self.closures = closures
         self._base_url = base_url.rstrip("/") + "/"
-        self._big = big
+        self.big = big
         self._ucum = Ucum()
         self._composed: Kept[tuple[str, bool], tuple[frozenset[str], tuple[Stamp, ...], Composed]] = Kept(
             _MOST_COMPOSED
@@ -88,6 +78,8 @@ class Engine:
         """Have the indexes that its own collections need."""
         if self.closures is not None:
             await self.closures.open()
+        if self.big is not None:
+            await self.big.open()
 
     # --- code systems -----------------------------------------------------------------------------------------------
 
@@ -96,19 +88,29 @@ class Engine:
         return (await self.code_systems([(url, version)])).get((url, version))
 
     async def code_systems(self, keys: Collection[Key]) -> dict[Key, System]:
-        """Those of some code systems that are held; a version that is empty means the one that is current."""
+        """Those of some code systems that are held; a version that is empty means the one that is current.
+
+        Raises:
+            UnavailableError: 503; one that is not there may be among those that are being built.
+        """
         urls = {url for url, _ in keys} - {UCUM}
-        memory = await self.holdings.code_systems(urls) if urls else {}
-        big = await self._big.code_systems(urls) if urls and self._big is not None else {}
+        memory, stored = await self.holdings.code_systems(urls) if urls else ({}, set())
+        big = await self.big.code_systems(urls) if urls and self.big is not None else BigFound({}, set(), set())
         found: dict[Key, System] = {}
         for url, version in keys:
             if url == UCUM:
                 found[url, version] = self._ucum
                 continue
-            known: list[System] = [*big.get(url, ()), *(system for _, system in memory.get(url, ()))]
+            known: list[System] = [*big.systems.get(url, ()), *(system for _, system in memory.get(url, ()))]
             fitting = [system for system in known if version in ("", system.about.version)]
             if fitting:
                 found[url, version] = _best(fitting)
+            elif url in big.building or (not known and stored - big.origins):
+                raise UnavailableError(
+                    f"The code system {url[:200]!r} is still being built; try again soon.",
+                    key="HS-TERM-BUILDING",
+                    headers={"Retry-After": "5"},
+                )
         return found
 
     # --- value sets -------------------------------------------------------------------------------------------------
@@ -218,10 +220,6 @@ def result_of(answer: Json) -> Verdict:
 def _best(systems: Sequence[System]) -> System:
     """The first that is whole; of big ones the highest version comes first, and they go before those in memory."""
     return next((system for system in systems if system.about.whole), systems[0])
-
-
-def newest(systems: Iterable[System]) -> list[System]:
-    return sorted(systems, key=lambda system: rank_of(system.about.version), reverse=True)
 
 
 def _implicit(canonical: str) -> Json | None:

@@ -25,6 +25,9 @@ Json = dict[str, Any]
 #: The most codes of one answer.
 MOST = 10_000
 
+#: Behind a page of what has some words, so many are counted.
+COUNTED = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -47,6 +50,11 @@ class Wish:
     versions: Versions = NO_VERSIONS
     left_out: tuple[str, ...] = ()
 
+    @property
+    def counts_to(self) -> int | None:
+        """Codes with some words are looked for at each key that is typed: they are not all counted for a page."""
+        return self.offset + self.count + COUNTED if self.words and self.count is not None else None
+
 
 @dataclass(slots=True)
 class _Source:
@@ -61,9 +69,9 @@ class _Source:
 
 @dataclass(slots=True)
 class Expansion:
-    """The codes that were found, and what was used to find them."""
+    """The codes that were found, and what was used to find them; `total` is None where they are too many to count."""
 
-    total: int
+    total: int | None
     rows: list[Json]
     used: list[str] = field(default_factory=list)
 
@@ -73,8 +81,9 @@ class Expansion:
         result: Json = {
             "identifier": f"urn:uuid:{uuid4()}",
             "timestamp": instant_of(now_us()),
-            "total": self.total,
         }
+        if self.total is not None:
+            result["total"] = self.total
         if offset is not None:
             result["offset"] = offset
         if told:
@@ -101,6 +110,7 @@ async def expanded(engine: Engine, found: Composed, wish: Wish) -> Expansion:
         )
     sources = await _sources(engine, found, wish)
     total = sum(source.total for source in sources)
+    cap = wish.counts_to if len(sources) == 1 else None
     used = [f"{about.url}|{about.version}" for s in sources if (about := s.system.about).version]
     asked = total - wish.offset if wish.count is None else wish.count
     if wish.count is None and asked > MOST:
@@ -124,7 +134,7 @@ async def expanded(engine: Engine, found: Composed, wish: Wish) -> Expansion:
         offset = 0
         made = [(concept, _row(concept, source, wish)) for concept in page]
         rows += _nested(made) if wish.nested else [row for _, row in made]
-    return Expansion(total, rows, list(dict.fromkeys(used)))
+    return Expansion(None if cap is not None and total >= cap else total, rows, list(dict.fromkeys(used)))
 
 
 async def _sources(engine: Engine, found: Composed, wish: Wish) -> list[_Source]:
@@ -141,7 +151,7 @@ async def _sources(engine: Engine, found: Composed, wish: Wish) -> list[_Source]
         if why:
             raise UnlistedError(why)
         wanted = Wanted(condition, part.listed, wish.words)
-        total = await system.count(wanted)
+        total = await system.count(wanted, wish.counts_to if len(drawn) == 1 else None)
         assert total is not None, "what can be listed can be counted"
         sources.append(_Source(system, part, wanted, total, bool(named) or urls.count(about.url) > 1))
     return sources

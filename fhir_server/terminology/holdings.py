@@ -98,9 +98,13 @@ class Holdings:
         found = await self._source.read([Stamp(resource_type, resource_id, _ANY)])
         return found[0].content if found else None
 
-    async def code_systems(self, urls: Collection[str]) -> dict[str, list[Ranked]]:
-        """What is held in memory of some code systems, the best of each first; one command."""
-        stamps = await self.stamps(CODE_SYSTEMS, urls)
+    async def code_systems(self, urls: Collection[str]) -> tuple[dict[str, list[Ranked]], set[str]]:
+        """What is held in memory of some code systems, the best of each first; and the addresses of big ones.
+
+        One command, where nothing has changed.
+        """
+        current = await self.stamps(CODE_SYSTEMS, urls)
+        stamps = [stamp for stamp in current if not stamp.is_big]
         known = {stamp: ranked for stamp in stamps if (ranked := self._systems.get(stamp)) is not None}
         unread = {stamp.id: stamp for stamp in stamps if stamp not in known}
         if unread:
@@ -118,7 +122,7 @@ class Holdings:
             if (own := self.own_system(url)) is not None:
                 several.append((_OWN_RANK, own))
             several.sort(key=lambda row: row[0], reverse=True)
-        return found
+        return found, {f"{CODE_SYSTEMS}/{stamp.id}" for stamp in current if stamp.is_big}
 
     def own_system(self, url: str) -> MemorySystem | None:
         """A code system of the specification itself."""

@@ -84,7 +84,7 @@ class MemorySystem:
     async def has(self, code: str, condition: Condition) -> bool | None:
         return self.judge(self.known(code), condition)
 
-    async def count(self, wanted: Wanted) -> int | None:
+    async def count(self, wanted: Wanted, most: int | None = None) -> int | None:
         if await self.unanswerable(wanted.condition):
             return None
         return len(self._found(wanted))
@@ -92,7 +92,7 @@ class MemorySystem:
     async def page(self, wanted: Wanted, offset: int, most: int) -> Sequence[Concept]:
         return self._found(wanted)[offset : offset + most]
 
-    async def related(self, code: str, *, above: bool) -> frozenset[str]:
+    async def related(self, code: str, *, above: bool, most: int | None = None) -> frozenset[str]:
         return self.reached(self.known(code), above=above)
 
     async def children(self, code: str) -> Sequence[str]:

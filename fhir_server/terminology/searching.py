@@ -54,7 +54,7 @@ class SearchCodes:
                 continue
             codes |= await self._codes(system, part, most)
             if len(codes) > most:
-                raise UnlistedError(f"it has {len(codes)} codes, and a search takes {most} at most")
+                raise UnlistedError(f"it has more than {most} codes, and a search takes no more")
         return CodeSet(frozenset(codes), frozenset(systems))
 
     async def _codes(self, system: System, part: Part, most: int) -> set[Pair]:
@@ -68,9 +68,9 @@ class SearchCodes:
         known = await self.engine.code_system(system)
         if known is None:
             raise UnlistedError(f"the code system {system!r} is not held here, so its hierarchy is not known")
-        found = await known.related(code, above=above)
+        found = await known.related(code, above=above, most=most + 1)
         if len(found) > most:
-            raise UnlistedError(f"{len(found)} codes are meant, and a search takes {most} at most")
+            raise UnlistedError(f"more than {most} codes are meant, and a search takes no more")
         return found
 
 

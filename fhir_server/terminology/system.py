@@ -62,14 +62,14 @@ class System(Protocol):
     async def has(self, code: str, condition: Condition) -> bool | None:
         """Whether a code meets a condition; None where it is not known."""
 
-    async def count(self, wanted: Wanted) -> int | None:
-        """How many codes are wanted; None where they cannot be listed."""
+    async def count(self, wanted: Wanted, most: int | None = None) -> int | None:
+        """How many codes are wanted; None where they cannot be listed. Many are counted no further than `most`."""
 
     async def page(self, wanted: Wanted, offset: int, most: int) -> Sequence[Concept]:
         """Some of the wanted codes, which can be listed, in their order."""
 
-    async def related(self, code: str, *, above: bool) -> frozenset[str]:
-        """The code and all above it, or all below it; empty where the system has no such code."""
+    async def related(self, code: str, *, above: bool, most: int | None = None) -> frozenset[str]:
+        """The code and all above it, or all below it, no more than `most`; empty where there is no such code."""
 
     async def children(self, code: str) -> Sequence[str]:
         """The codes right below one."""

@@ -49,7 +49,7 @@ class Ucum:
         concept = concept_of(code)
         return False if concept is None else judged(condition, lambda leaf: _leaf(concept, leaf))
 
-    async def count(self, wanted: Wanted) -> int | None:
+    async def count(self, wanted: Wanted, most: int | None = None) -> int | None:
         return None if await self.unanswerable(wanted.condition) else len(await self._listed(wanted))
 
     async def page(self, wanted: Wanted, offset: int, most: int) -> Sequence[Concept]:
@@ -65,7 +65,7 @@ class Ucum:
                 found.append(concept)
         return found
 
-    async def related(self, code: str, *, above: bool) -> frozenset[str]:
+    async def related(self, code: str, *, above: bool, most: int | None = None) -> frozenset[str]:
         return frozenset() if concept_of(code) is None else frozenset((code,))
 
     async def children(self, code: str) -> Sequence[str]:
