@@ -58,6 +58,7 @@ from integrations import calendar, realtime
 from integrations.clamd import clamd_of
 from integrations.notify import outlets_of
 from integrations.prescription_keys import prescription_keys
+from integrations.terminology_server import terminology_server_of
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from resources.parts import CREATING, EXPLAINING, OPERATIONS, PARTS, RULES, account_ended, running
@@ -178,7 +179,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     scanner = clamd_of(settings.clamd)
     store.blobs.quarantine.everything = scanner is not None
     enforced = settings.referential_integrity == "refuse"
-    engine = terminology_of(settings, store, packages)
+    engine = terminology_of(settings, store, packages, terminology_server_of(settings))
     codes = SearchCodes(engine)
     profiles = profiles_of(store, packages, engine)
     repository = Repository(
@@ -304,6 +305,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         if trail is not None and ledger is not None:
             await ledger.close()
             await trail.close()
+        await engine.close()
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)

@@ -15,6 +15,7 @@ from fhir_server.terminology.big import BigHoldings
 from fhir_server.terminology.closures import Closures
 from fhir_server.terminology.engine import Engine
 from fhir_server.terminology.holdings import Holdings
+from fhir_server.terminology.ports import Remote
 from fhir_server.validation.policy import PolicyError, load_policy
 from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import registry
@@ -25,10 +26,10 @@ def packages_of(settings: Settings, store: Store) -> Packages:
     return Packages(store, settings.package_versions)
 
 
-def terminology_of(settings: Settings, store: Store, packages: Packages) -> Engine:
+def terminology_of(settings: Settings, store: Store, packages: Packages, remote: Remote | None) -> Engine:
     """What finds code systems and value sets: those of the specification, of packages, and those that are stored."""
     holdings = Holdings(HeldDefinitions(StoredDefinitions(store), packages))
-    return Engine(holdings, settings.base_url, big=BigHoldings(store), closures=Closures(store))
+    return Engine(holdings, settings.base_url, big=BigHoldings(store), remote=remote, closures=Closures(store))
 
 
 def profiles_of(store: Store, packages: Packages, engine: Engine) -> ProfileValidator:

@@ -81,6 +81,11 @@ class Engine:
         if self.big is not None:
             await self.big.open()
 
+    async def close(self) -> None:
+        """Let go of what it has open."""
+        if self.remote is not None:
+            await self.remote.close()
+
     # --- code systems -----------------------------------------------------------------------------------------------
 
     async def code_system(self, url: str, version: str = "") -> System | None:

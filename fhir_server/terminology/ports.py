@@ -19,3 +19,6 @@ class Remote(Protocol):
         Returns:
             None where it does not know, does not answer, or is not asked at present because it did not answer before.
         """
+
+    async def close(self) -> None:
+        """Let go of its connections."""
