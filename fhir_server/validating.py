@@ -28,8 +28,10 @@ def packages_of(settings: Settings, store: Store) -> Packages:
 
 def terminology_of(settings: Settings, store: Store, packages: Packages, remote: Remote | None) -> Engine:
     """What finds code systems and value sets: those of the specification, of packages, and those that are stored."""
-    holdings = Holdings(HeldDefinitions(StoredDefinitions(store), packages))
-    return Engine(holdings, settings.base_url, big=BigHoldings(store), remote=remote, closures=Closures(store))
+    held = HeldDefinitions(StoredDefinitions(store), packages)
+    return Engine(
+        Holdings(held), settings.base_url, listing=held, big=BigHoldings(store), remote=remote, closures=Closures(store)
+    )
 
 
 def profiles_of(store: Store, packages: Packages, engine: Engine) -> ProfileValidator:

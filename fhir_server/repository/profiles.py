@@ -33,6 +33,12 @@ class StoredDefinitions:
         )
         return [Stamp(resource_type, row["_id"], row["v"], row["n"]) for row in rows]
 
+    async def urls(self, resource_type: str) -> list[str]:
+        """The canonical URLs of all definitions of a type."""
+        rows = await self._store.find(resource_type, {"d": None}, sort=[("_id", 1)], limit=MOST, fields={"x.url": 1})
+        found = [(row.get("x") or {}).get("url") for row in rows]
+        return [str(url[0] if isinstance(url, list) else url) for url in found if url]
+
     async def read(self, stamps: Collection[Stamp]) -> Sequence[Held]:
         by_type: dict[str, list[str]] = {}
         for stamp in stamps:

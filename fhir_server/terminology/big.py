@@ -232,6 +232,10 @@ class BigHoldings:
         for field in ("a", "u", "p"):  # pages of these are walked in the order of the code system
             await self.concepts.index("k", field, "n")
 
+    async def listed(self) -> list[tuple[str, str]]:
+        """The URLs and versions of all that are in force."""
+        return [(row["u"], row["v"]) for row in await self.systems.all({"state": READY}, limit=_MOST_SYSTEMS)]
+
     async def code_systems(self, urls: Collection[str]) -> BigFound:
         """What there is of some code systems."""
         rows = await self.systems.all({"u": {"$in": sorted(urls)}}, limit=_MOST_SYSTEMS)

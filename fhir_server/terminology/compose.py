@@ -147,7 +147,9 @@ class _Reading:
         for (system, version), condition, _ in _crossed(own, imported):
             for (known, pinned), kept in self._result.parts.items():
                 if known == system and version in ("", pinned):
-                    kept.condition = both(kept.condition, Not(condition))
+                    # Of a code system that is left out as a whole nothing stays, whatever it has.
+                    whole = condition == Everything()
+                    kept.condition = Listed(frozenset()) if whole else both(kept.condition, Not(condition))
         if own is None:
             self._result.doubtful += [url for found in imported for url in found.missing]
 

@@ -21,7 +21,7 @@ from fhir_server.terminology.conditions import Filtered
 from fhir_server.terminology.holdings import CONCEPT_MAPS, Holdings
 from fhir_server.terminology.kept import Kept
 from fhir_server.terminology.memory import unheld
-from fhir_server.terminology.ports import Remote
+from fhir_server.terminology.ports import Listing, Remote
 from fhir_server.terminology.system import System
 from fhir_server.terminology.ucum import ALL_UNITS, UCUM, Ucum
 from fhir_server.validation.profile.source import VALUE_SETS, Stamp
@@ -63,10 +63,12 @@ class Engine:
         big: BigHoldings | None = None,
         remote: Remote | None = None,
         closures: Closures | None = None,
+        listing: Listing | None = None,
     ) -> None:
         self.holdings = holdings
         self.remote = remote
         self.closures = closures
+        self.listing = listing
         self._base_url = base_url.rstrip("/") + "/"
         self.big = big
         self._ucum = Ucum()

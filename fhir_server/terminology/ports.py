@@ -5,9 +5,17 @@ Spec: https://hl7.org/fhir/R4/terminology-service.html
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 Json = dict[str, Any]
+
+
+class Listing(Protocol):
+    """Tells what is stored here and comes in packages."""
+
+    async def code_systems(self) -> Sequence[tuple[str, str]]:
+        """The canonical URLs of the code systems, with their versions where these are known."""
 
 
 class Remote(Protocol):
