@@ -160,7 +160,8 @@ class TerminologyServer:
         Raises:
             _NoAnswerError: it has a fault of its own, is busy, or answers with what is no resource.
         """
-        headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE, "User-Agent": "HealthSphere"}
+        headers: dict[bytes | str, bytes | str] = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
+        headers["User-Agent"] = "HealthSphere"
         if self.authorization:
             headers["Authorization"] = self.authorization
         url, received = f"{self.address.rstrip('/')}/{operation}", bytearray()
