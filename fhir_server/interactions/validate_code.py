@@ -30,7 +30,7 @@ from fhir_server.search.normalize import normalized
 from fhir_server.terminology.compose import Composed
 from fhir_server.terminology.concepts import Concept
 from fhir_server.terminology.conditions import Everything
-from fhir_server.terminology.engine import Engine, asked, result_of
+from fhir_server.terminology.engine import Engine, asked, judged_by, result_of
 from fhir_server.terminology.languages import designations_of, display_of, languages_of
 from fhir_server.terminology.memory import system_of
 from fhir_server.terminology.system import System
@@ -204,10 +204,10 @@ async def _of_value_set(context: Context, request: Request, inputs: Inputs) -> l
 
 async def _in_value_set(engine: Engine, found: Composed, coded: Coded, languages: Sequence[str]) -> Judged:
     name = found.canonical or "the value set"
-    verdict = await engine.has(found, coded.system or None, coded.code, coded.version)
+    drawn = await engine.systems_of(found)
+    verdict = await judged_by(found, drawn, coded.system or None, coded.code, coded.version)
     if verdict is None:
         return Judged(None, f"{UNCHECKED}not all that {name} draws on is held here.")
-    drawn = await engine.systems_of(found)
     if not verdict:
         known = next((system for system, _, _ in drawn if system.about.url == coded.system), None)
         if known is not None and await known.has(coded.code, Everything()) is False:

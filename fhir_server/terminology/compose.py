@@ -94,6 +94,12 @@ async def composed(resource: Json, find: Find, *, headings: bool = False, within
     return result
 
 
+def supplements_of(value_set: Json) -> list[str]:
+    """The canonicals of the code system supplements that a value set needs."""
+    rows = rows_of(value_set, "extension")
+    return [str(row.get("valueCanonical")) for row in rows if row.get("url") == SUPPLEMENT and "valueCanonical" in row]
+
+
 def rows_of(holder: Json, name: str) -> Iterator[Json]:
     found = holder.get(name)
     yield from (row for row in (found if type(found) is list else ()) if type(row) is dict)

@@ -8,15 +8,18 @@ Spec: https://hl7.org/fhir/R4/terminology-service.html
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from fhir_server.model.errors import UnavailableError
+from fhir_server.search.resolve import UnlistedError
 from fhir_server.terminology.big import BigFound, BigHoldings
 from fhir_server.terminology.closures import Closures
-from fhir_server.terminology.compose import Composed, Key, Part, composed
+from fhir_server.terminology.compose import Composed, Key, Part, composed, supplements_of
+from fhir_server.terminology.concepts import concepts_of
 from fhir_server.terminology.conditions import Filtered
 from fhir_server.terminology.holdings import CONCEPT_MAPS, Holdings
 from fhir_server.terminology.kept import Kept
@@ -24,7 +27,7 @@ from fhir_server.terminology.memory import unheld
 from fhir_server.terminology.ports import Listing, Remote
 from fhir_server.terminology.system import System
 from fhir_server.terminology.ucum import ALL_UNITS, UCUM, Ucum
-from fhir_server.validation.profile.source import VALUE_SETS, Stamp
+from fhir_server.validation.profile.source import CODE_SYSTEMS, VALUE_SETS, Stamp
 
 Json = dict[str, Any]
 
@@ -101,8 +104,7 @@ class Engine:
             UnavailableError: 503; one that is not there may be among those that are being built.
         """
         urls = {url for url, _ in keys} - {UCUM}
-        memory, stored = await self.holdings.code_systems(urls) if urls else ({}, set())
-        big = await self.big.code_systems(urls) if urls and self.big is not None else BigFound({}, set(), set())
+        (memory, stored), big = await asyncio.gather(self.holdings.code_systems(urls), self._big_ones(urls))
         found: dict[Key, System] = {}
         for url, version in keys:
             if url == UCUM:
@@ -119,6 +121,11 @@ class Engine:
                     headers={"Retry-After": "5"},
                 )
         return found
+
+    async def _big_ones(self, urls: Collection[str]) -> BigFound:
+        if self.big is None or not urls:
+            return BigFound({}, set(), set())
+        return await self.big.code_systems(urls)
 
     # --- value sets -------------------------------------------------------------------------------------------------
 
@@ -168,31 +175,35 @@ class Engine:
             for key, ((_, named), part) in zip(wanted, found.parts.items(), strict=True)
         ]
 
+    async def supplements(self, found: Composed) -> dict[str, dict[str, list[Json]]]:
+        """The designations that a value set has from supplements, by code system and code.
+
+        Raises:
+            UnlistedError: it needs a supplement that is not held here.
+        """
+        result: dict[str, dict[str, list[Json]]] = {}
+        for canonical in supplements_of(found.resource):
+            resource = await self.holdings.definition(CODE_SYSTEMS, canonical)
+            if resource is None or resource.get("content") != "supplement":
+                raise UnlistedError(f"it needs the supplement {canonical[:200]!r}, which is not held here")
+            by_code = result.setdefault(url_of(str(resource.get("supplements") or "")), {})
+            for concept, _ in concepts_of(resource):
+                by_code.setdefault(concept.code, []).extend(concept.designations)
+        return result
+
     # --- verdicts ---------------------------------------------------------------------------------------------------
 
-    async def has(
-        self, found: Composed, system: str | None, code: str, version: str = "", versions: Versions = NO_VERSIONS
-    ) -> Verdict:
+    async def has(self, found: Composed, system: str | None, code: str) -> Verdict:
         """Whether a value set has a code (without a system: a code that the element implies); None: not known."""
-        verdict: Verdict = False
-        for known, part, _ in await self.systems_of(found, versions):
-            if system is not None and known.about.url != system:
-                continue
-            if version and known.about.version and known.about.version != version:
-                continue
-            one = await known.has(code, part.condition)
-            if one:
-                verdict = True
-                break
-            verdict = None if one is None else verdict
-        if verdict is False and found.missing:
-            return None
-        return None if verdict and found.doubtful else verdict
+        return await judged_by(found, await self.systems_of(found), system, code)
 
     async def member_of(self, value_set: str, system: str | None, code: str) -> Verdict:
         """As `Membership.member_of`: also by what a server elsewhere says."""
-        found = await self.value_set(value_set)
-        verdict = None if found is None else await self.has(found, system, code)
+        try:
+            found = await self.value_set(value_set)
+            verdict = None if found is None else await self.has(found, system, code)
+        except UnavailableError:  # a code system is being built: what is validated meanwhile is not checked
+            return None
         if verdict is not None or self.remote is None or system is None:
             return verdict
         answer = await self.remote.ask("ValueSet/$validate-code", asked(found, value_set, system, code))
@@ -201,6 +212,31 @@ class Engine:
     async def concept_map(self, canonical: str) -> Json | None:
         """A concept map that is held."""
         return await self.holdings.definition(CONCEPT_MAPS, canonical)
+
+
+async def judged_by(
+    found: Composed, drawn: Iterable[tuple[System, Part, str]], system: str | None, code: str, version: str = ""
+) -> Verdict:
+    """As `Engine.has`, by the code systems that a value set draws on.
+
+    Args:
+        version: that of the code's own system, where it says one
+    """
+    verdict: Verdict = False
+    for known, part, _ in drawn:
+        if system is not None and known.about.url != system:
+            continue
+        if version and known.about.version and known.about.version != version:
+            verdict = None  # that version may have it or not
+            continue
+        one = await known.has(code, part.condition)
+        if one:
+            verdict = True
+            break
+        verdict = None if one is None else verdict
+    if verdict is False and found.missing:
+        return None
+    return None if verdict and found.doubtful else verdict
 
 
 def url_of(canonical: str) -> str:

@@ -108,6 +108,7 @@ async def expanded(engine: Engine, found: Composed, wish: Wish) -> Expansion:
             if own
             else f"it draws on the value set {lost[0][:200]!r}, which is not held here, or which includes itself"
         )
+    supplements = await engine.supplements(found)
     sources = await _sources(engine, found, wish)
     total = sum(source.total for source in sources)
     cap = wish.counts_to if len(sources) == 1 else None
@@ -132,7 +133,8 @@ async def expanded(engine: Engine, found: Composed, wish: Wish) -> Expansion:
         page = await source.system.page(source.wanted, offset, left)
         left -= len(page)
         offset = 0
-        made = [(concept, _row(concept, source, wish)) for concept in page]
+        further = supplements.get(source.system.about.url, {})
+        made = [(concept, _row(concept, source, wish, further.get(concept.code, ()))) for concept in page]
         rows += _nested(made) if wish.nested else [row for _, row in made]
     return Expansion(None if cap is not None and total >= cap else total, rows, list(dict.fromkeys(used)))
 
@@ -173,8 +175,10 @@ def _require_version(system: System, versions: Versions) -> None:
         )
 
 
-def _row(concept: Concept, source: _Source, wish: Wish) -> Json:
+def _row(concept: Concept, source: _Source, wish: Wish, further: Sequence[Json]) -> Json:
     about, row = source.system.about, source.part.listed.get(concept.code, {})
+    if further:
+        row = {**row, "designation": [*(row.get("designation") or ()), *further]}
     made: Json = {"system": about.url} if about.url else {}
     if concept.abstract and concept.code not in source.part.listed:
         made["abstract"] = True

@@ -103,7 +103,7 @@ class Holdings:
 
         One command, where nothing has changed.
         """
-        current = await self.stamps(CODE_SYSTEMS, urls)
+        current = await self.stamps(CODE_SYSTEMS, urls) if urls else ()
         stamps = [stamp for stamp in current if not stamp.is_big]
         known = {stamp: ranked for stamp in stamps if (ranked := self._systems.get(stamp)) is not None}
         unread = {stamp.id: stamp for stamp in stamps if stamp not in known}

@@ -148,6 +148,30 @@ def test_displays_come_in_the_language_that_is_asked_for_and_designations_beside
         assert ("designation" in rows["dog"]) is found, token
 
 
+def test_a_supplement_that_a_value_set_names_adds_its_designations_and_one_that_is_not_held_is_missed(
+    terms: Any,
+) -> None:
+    supplement = {
+        "resourceType": "CodeSystem",
+        "id": "french",
+        "url": "http://example.org/CodeSystem/french",
+        "status": "active",
+        "content": "supplement",
+        "supplements": ANIMALS,
+        "concept": [{"code": "dog", "designation": [{"language": "fr", "value": "Chien"}]}],
+    }
+    assert terms.put("CodeSystem/french", json=supplement).status_code in (200, 201)
+
+    def sent(url: str) -> Json:
+        extension = {"url": "http://hl7.org/fhir/StructureDefinition/valueset-supplement", "valueCanonical": url}
+        return value_set("sent", by("legs", "=", "4"), extension=[extension])
+
+    body = expand(terms, valueSet=sent(supplement["url"]), displayLanguage="fr")
+    assert [row["display"] for row in body["expansion"]["contains"]] == ["Chien", "Cat"]
+    body = expand(terms, 422, valueSet=sent("http://example.org/CodeSystem/none"))
+    assert "supplement" in body["issue"][0]["diagnostics"]
+
+
 def test_the_definition_comes_along_where_that_is_asked_for(terms: Any) -> None:
     assert "compose" in expand(terms, url=SETS + "mammals", includeDefinition=True)
 
