@@ -38,7 +38,7 @@ _SHOWN = ("c", "d", "n", "u", "b", "i", "r")
 MAX_TIME_MS = 10_000
 
 #: A word that so many concepts have is none to look them up by.
-_MANY = 1_000
+_MANY = 5_000
 
 _MOST_COUNTS = 2_000
 _MOST_SYSTEMS = 1_000
@@ -71,9 +71,16 @@ class BigSystem:
             rows = await self._find({"f": code.casefold()}, 0, 1, shown)
         return rows[0] if rows else None
 
-    async def _find(self, filter: Mapping[str, Any], skip: int, limit: int, shown: Sequence[str] = _SHOWN) -> list[Row]:
+    async def _find(
+        self,
+        filter: Mapping[str, Any],
+        skip: int,
+        limit: int,
+        shown: Sequence[str] = _SHOWN,
+        hint: str | None = None,
+    ) -> list[Row]:
         return await self._concepts.page(
-            {"k": self.token, **filter}, "n", skip=skip, limit=limit, shown=shown, max_time_ms=MAX_TIME_MS
+            {"k": self.token, **filter}, "n", skip=skip, limit=limit, shown=shown, max_time_ms=MAX_TIME_MS, hint=hint
         )
 
     async def has(self, code: str, condition: Condition) -> bool | None:
@@ -115,8 +122,10 @@ class BigSystem:
         key = (self.token, wanted.condition, wanted.words)
         known = self._counts.get(key)
         if known is None:
-            filter = {"k": self.token, **await self._filter(wanted)}
-            known = await self._concepts.count(filter, most=most, max_time_ms=MAX_TIME_MS)
+            filter, hint = await self._plan(wanted)
+            known = await self._concepts.count(
+                {"k": self.token, **filter}, most=most, max_time_ms=MAX_TIME_MS, hint=hint
+            )
             if most is None or known < most:
                 self._counts.put(key, known)
         return known
@@ -128,27 +137,39 @@ class BigSystem:
             return [concept_in(row) for row in await self._find({"n": {"$gte": offset}}, 0, most)]
         listed = list(wanted.listed)
         if listed and isinstance(wanted.condition, Listed):  # as many as somebody has written down, in their order
-            rows = await self._find(await self._filter(wanted), 0, len(listed))
+            rows = await self._find((await self._plan(wanted))[0], 0, len(listed))
             place = {code: number for number, code in enumerate(listed)}
             rows.sort(key=lambda row: place.get(row["c"], len(place)))
             return [concept_in(row) for row in rows[offset : offset + most]]
-        return [concept_in(row) for row in await self._find(await self._filter(wanted), offset, most)]
+        filter, hint = await self._plan(wanted)
+        return [concept_in(row) for row in await self._find(filter, offset, most, hint=hint)]
 
-    async def _filter(self, wanted: Wanted) -> Mapping[str, Any]:
-        conditions = [await filter_of(wanted.condition, self._asked), *await self._words(wanted.words)]
-        return {"$and": [one for one in conditions if one]} if any(conditions) else {}
+    async def _plan(self, wanted: Wanted) -> tuple[Mapping[str, Any], str | None]:
+        """The filter of what is wanted, and the index to go by where it is known.
 
-    async def _words(self, words: Sequence[str]) -> list[Mapping[str, Any]]:
-        """The word that the fewest concepts have is looked up in the index; the others are only compared."""
-        if len(words) < 2:
-            return list(map(begins, words))
+        The database chooses by what it tried for an earlier page, which is wrong for a late one.
+        """
+        base = await filter_of(wanted.condition, self._asked)
+        if not wanted.words:
+            field = next((name for name in ("a", "p", "u") if type(base.get(name)) is str), None)
+            return base, None if field is None else f"k-{field}-n"
+        words, is_rare = await self._words(wanted.words)
+        return {"$and": [*([base] if base else []), *words]}, "k-w" if is_rare else None
+
+    async def _words(self, words: Sequence[str]) -> tuple[list[Mapping[str, Any]], bool]:
+        """The word that the fewest concepts have is looked up in the index, the others are only compared.
+
+        Also whether it is rare enough to put what has it in order afterwards.
+        """
         weighed = []
         for word in words:
             filter = {"k": self.token, **begins(word)}
-            weighed.append((await self._concepts.count(filter, most=_MANY, max_time_ms=MAX_TIME_MS), word))
-        rarest, *others = [word for _, word in sorted(weighed)]
+            count = await self._concepts.count(filter, most=_MANY, max_time_ms=MAX_TIME_MS, hint="k-w")
+            weighed.append((count, word))
+        (fewest, rarest), *others = sorted(weighed)
         # Said this way, the database does not take it for something to look up.
-        return [begins(rarest), *({"$nor": [{"w": {"$not": begins(word)["w"]}}]} for word in others)]
+        compared = [{"$nor": [{"w": {"$not": begins(word)["w"]}}]} for _, word in others]
+        return [begins(rarest), *compared], fewest < _MANY
 
     async def related(self, code: str, *, above: bool, most: int | None = None) -> frozenset[str]:
         row = await self._row(code, ("c", "a"))
@@ -156,7 +177,7 @@ class BigSystem:
             return frozenset()
         if above:
             return frozenset(row["a"])
-        rows = await self._find({"a": row["c"]}, 0, most or self._size, ("c",))
+        rows = await self._find({"a": row["c"]}, 0, most or self._size, ("c",), hint="k-a-n")
         return frozenset((row["c"], *(found["c"] for found in rows)))
 
     async def children(self, code: str) -> Sequence[str]:

@@ -86,7 +86,7 @@ async def filter_of(condition: Condition, ask: Ask) -> Filter:
     match condition:
         case All(parts):
             found = [one for part in parts if (one := await filter_of(part, ask))]
-            return {"$and": found} if found else {}
+            return found[0] if len(found) == 1 else {"$and": found} if found else {}
         case Some(parts):
             found = [await filter_of(part, ask) for part in parts]
             return {"$or": found} if all(found) else {}
@@ -148,4 +148,4 @@ def _compared(leaf: Filtered) -> Filter:
                 else {f"{field}.0" if field == "u" else field: {"$exists": True}}
             )
             return there if leaf.value == "true" else {"$nor": [there]}
-    return {field: {"$regex": f"^{re.escape(prefix)}(?:{leaf.value})$"}}
+    return {field: {"$regex": rf"^{re.escape(prefix)}(?:{leaf.value})\z", "$options": "s"}}

@@ -270,6 +270,31 @@ def twins(make_server: Callable[..., Any]) -> tuple[Any, MemorySystem, BigSystem
     return server, small, server.run(build())
 
 
+def test_a_building_that_was_broken_off_goes_on_and_writes_nothing_twice(make_server: Callable[..., Any]) -> None:
+    server = make_server()
+    holdings: BigHoldings = server.context.terminology.big
+    resource = animals()
+    concepts = [concept for concept, _ in concepts_of(resource)]
+    known = {concept.code: concept.parents for concept in concepts}
+
+    async def run() -> tuple[list[str], list[str]]:
+        builder = Builder(holdings, about_of(resource), Origin("test"), grace_s=0)
+        await builder.begin()
+        lineage = Lineage(known, known.__contains__)
+        await holdings.concepts.add(list(rows_of(builder.token, concepts[:5], lineage, frozenset())))
+        before = [row["_id"] for row in await holdings.systems.all({"state": "ready"})]
+        again = Builder(holdings, about_of(resource), Origin("test"), builder.token, grace_s=0)
+        count = await again.write(rows_of(builder.token, concepts, lineage, frozenset()), nothing, done=3)
+        await again.finish(count, ())
+        system = (await holdings.code_systems([ANIMALS])).systems[ANIMALS][0]
+        rows = await system.page(Wanted(Everything()), 0, 100)
+        return before, [row.code for row in rows]
+
+    before, listed = server.run(run())
+    assert before == []
+    assert listed == [concept.code for concept in concepts]
+
+
 async def nothing(_: int) -> None:
     return None
 
