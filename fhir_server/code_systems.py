@@ -13,8 +13,18 @@ from fhir_server.storage.database import connect
 from fhir_server.storage.rows import Row
 from fhir_server.storage.store import Store
 from fhir_server.terminology.big import BigHoldings
-from fhir_server.terminology.big_build import FILE, GRACE_S, Builder, Lineage, Origin, discard, rows_of, sweep
-from fhir_server.terminology.csv_concepts import concepts_in, outline_of
+from fhir_server.terminology.big_build import (
+    FILE,
+    GRACE_S,
+    Builder,
+    Lineage,
+    Origin,
+    TooDeepError,
+    discard,
+    rows_of,
+    sweep,
+)
+from fhir_server.terminology.csv_concepts import CsvError, concepts_in, outline_of
 from fhir_server.terminology.system import About
 
 #: Is told how many concepts of how many are written.
@@ -64,6 +74,9 @@ def import_csv(settings: Settings, path: Path, about: About, say: Say, *, grace_
             try:
                 rows = rows_of(builder.token, concepts_in(path), lineage, parents)
                 count = await builder.write(rows, tell)
+            except TooDeepError as error:
+                await discard(holdings, builder.token)
+                raise CsvError(str(error)) from None
             except BaseException:
                 await discard(holdings, builder.token)
                 raise

@@ -116,24 +116,23 @@ async def _properties(system: System, concept: Concept) -> list[tuple[str, Json,
     found: list[tuple[str, Json, str]] = []
     if concept.definition:
         found.append(("definition", {"valueString": concept.definition}, ""))
-    for code in concept.parents:
-        found.append(("parent", {"valueCode": code}, await _display(system, code)))
-    for code in (await system.children(concept.code))[:_MOST_CHILDREN]:
-        found.append(("child", {"valueCode": code}, await _display(system, code)))
-    told = {(name, str(value)) for name, value, _ in found}
+    below = list(await system.children(concept.code))[:_MOST_CHILDREN]
+    named = [("parent", code) for code in concept.parents] + [("child", code) for code in below]
+    told = {(name, code) for name, code in named}
+    others = []
     for row in concept.properties:
         name, (key, value) = str(row.get("code")), value_of(row)
-        if key and (name, str({key: value})) not in told:
-            display = await _display(system, str(value)) if key == "valueCode" else ""
-            found.append((name, {key: value}, display))
+        if key and (name, str(value)) not in told:
+            others.append((name, key, value))
+    coded = [str(value) for _, key, value in others if key == "valueCode"]
+    displays = await system.displays({code for _, code in named} | set(coded))
+    found += [(name, {"valueCode": code}, displays.get(code, "")) for name, code in named]
+    found += [
+        (name, {key: value}, displays.get(str(value), "") if key == "valueCode" else "") for name, key, value in others
+    ]
     names = {name for name, _, _ in found}
     if concept.inactive and "inactive" not in names:
         found.append(("inactive", {"valueBoolean": True}, ""))
     if concept.abstract and not names & {"notSelectable", "abstract"}:
         found.append(("notSelectable", {"valueBoolean": True}, ""))
     return found
-
-
-async def _display(system: System, code: str) -> str:
-    other = await system.concept(code)
-    return other.display if other is not None else ""

@@ -21,6 +21,7 @@ from fhir_server.interactions.terms.asked import (
 from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError
 from fhir_server.model.exchange import Answer, Request
+from fhir_server.terminology.compose import rows_of
 from fhir_server.terminology.translation import NONE, Match, Sought, distinct, translated, value_set_in
 
 Json = dict[str, Any]
@@ -134,7 +135,7 @@ def _dependencies(inputs: Inputs) -> tuple[tuple[str, frozenset[tuple[str, str]]
         element, concept = rows.get("element"), rows.get("concept")
         if type(element) is not str or type(concept) is not dict:
             raise wrong("dependency", part, "an `element` (uri) with its `concept` (CodeableConcept)")
-        codings = [row for row in concept.get("coding") or () if type(row) is dict]
+        codings = list(rows_of(concept, "coding"))
         pairs = {(str(row.get("system") or ""), str(row.get("code"))) for row in codings}
         if type(concept.get("text")) is str:
             pairs.add(("", concept["text"]))

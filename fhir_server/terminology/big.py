@@ -31,6 +31,7 @@ CONCEPTS = "_concepts"
 READY = "ready"
 BUILDING = "building"
 OLD = "old"
+FAILED = "failed"
 
 _SHOWN = ("c", "d", "n", "u", "b", "i", "r")
 
@@ -179,6 +180,10 @@ class BigSystem:
             return frozenset(row["a"])
         rows = await self._find({"a": row["c"]}, 0, most or self._size, ("c",), hint="k-a-n")
         return frozenset((row["c"], *(found["c"] for found in rows)))
+
+    async def displays(self, codes: Collection[str]) -> dict[str, str]:
+        rows = await self._find({"c": {"$in": sorted(codes)}}, 0, len(codes), ("c", "d")) if codes else ()
+        return {row["c"]: row["d"] for row in rows}
 
     async def children(self, code: str) -> Sequence[str]:
         return [row["c"] for row in await self._find({"u": code}, 0, _MOST_SYSTEMS, ("c",))]

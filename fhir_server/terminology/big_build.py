@@ -14,7 +14,7 @@ from typing import Any
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id, now_us
 from fhir_server.storage.rows import Row
-from fhir_server.terminology.big import BUILDING, OLD, READY, BigHoldings
+from fhir_server.terminology.big import BUILDING, FAILED, OLD, READY, BigHoldings
 from fhir_server.terminology.concepts import PARENT, Concept, text_of
 from fhir_server.terminology.system import About
 from fhir_server.terminology.words import words_of
@@ -24,8 +24,13 @@ Json = dict[str, Any]
 #: Rows that are written at once.
 PORTION = 2_000
 
-#: A code system whose hierarchy is deeper and wider than this for one concept is broken.
-_MOST_ABOVE = 5_000
+#: A code system that has more than this above one concept is broken.
+MOST_ABOVE = 1_000
+
+
+class TooDeepError(Exception):
+    """More is above a concept than any code system has; the text says of which."""
+
 
 #: What a building that was broken off has left is kept so long.
 _LEFT_US = 24 * 3_600_000_000
@@ -55,10 +60,16 @@ class Lineage:
         self._is_code = codes
 
     def above(self, code: str) -> list[str]:
-        """The code itself first, then all above it."""
+        """The code itself first, then all above it.
+
+        Raises:
+            TooDeepError: that is more than any code system has.
+        """
         seen = {code: None}
         waiting = [code]
-        while waiting and len(seen) < _MOST_ABOVE:
+        while waiting:
+            if len(seen) > MOST_ABOVE:
+                raise TooDeepError(f"more than {MOST_ABOVE} codes are above {code[:100]!r}")
             for parent in self._parents.get(waiting.pop(), ()):
                 if parent not in seen and self._is_code(parent):
                     seen[parent] = None
@@ -152,6 +163,11 @@ class Builder:
                 await self._holdings.concepts.add([row for row in portion if row["n"] >= done])
                 await tell(count)
         return count
+
+    async def fail(self) -> None:
+        """Give it up: what is there of it goes, and that it failed is told."""
+        await self._holdings.systems.put(self.token, {**self._fields(), "state": FAILED, "n": 0, "p": []})
+        await self._holdings.concepts.remove_all({"k": self.token})
 
     async def finish(self, count: int, properties: Iterable[str]) -> None:
         """Put it in force, in place of what came from the same origin, or of the same version of it."""

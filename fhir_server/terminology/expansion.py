@@ -25,6 +25,9 @@ Json = dict[str, Any]
 #: The most codes of one answer.
 MOST = 10_000
 
+#: Codes nest no deeper than this.
+_DEEPEST = 40
+
 #: Behind a page of what has some words, so many are counted.
 COUNTED = 1_000
 
@@ -201,18 +204,18 @@ def _nested(made: Sequence[tuple[Concept, Json]]) -> list[Json]:
     top: list[Json] = []
     for concept, row in made:
         parent = above[concept.code]
-        if parent is None or _circles(concept.code, above):
+        if parent is None or _is_lost(concept.code, above):
             top.append(row)
         else:
             by_code[parent].setdefault("contains", []).append(row)
     return top
 
 
-def _circles(code: str, above: dict[str, str | None]) -> bool:
-    """Whether a code is above itself, as a broken code system may say."""
+def _is_lost(code: str, above: dict[str, str | None]) -> bool:
+    """Whether a code is above itself, as a broken code system may say, or deeper than anybody can read."""
     seen, current = {code}, above[code]
     while current is not None:
-        if current in seen:
+        if current in seen or len(seen) > _DEEPEST:
             return True
         seen.add(current)
         current = above[current]

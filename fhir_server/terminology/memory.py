@@ -6,7 +6,7 @@ Spec: https://hl7.org/fhir/R4/valueset-filter-operator.html
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -94,6 +94,9 @@ class MemorySystem:
 
     async def related(self, code: str, *, above: bool, most: int | None = None) -> frozenset[str]:
         return self.reached(self.known(code), above=above)
+
+    async def displays(self, codes: Collection[str]) -> dict[str, str]:
+        return {code: self._concepts[code].display for code in codes if code in self._concepts}
 
     async def children(self, code: str) -> Sequence[str]:
         found = self._concepts.get(self.known(code))

@@ -5,7 +5,7 @@ Spec: https://hl7.org/fhir/R4/codesystem.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -70,6 +70,9 @@ class System(Protocol):
 
     async def related(self, code: str, *, above: bool, most: int | None = None) -> frozenset[str]:
         """The code and all above it, or all below it, no more than `most`; empty where there is no such code."""
+
+    async def displays(self, codes: Collection[str]) -> dict[str, str]:
+        """What those of some codes that it has are called."""
 
     async def children(self, code: str) -> Sequence[str]:
         """The codes right below one."""

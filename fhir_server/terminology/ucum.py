@@ -5,7 +5,7 @@ Spec: https://ucum.org/ucum, https://hl7.org/fhir/R4/ucum.html
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from functools import partial
 
@@ -67,6 +67,9 @@ class Ucum:
 
     async def related(self, code: str, *, above: bool, most: int | None = None) -> frozenset[str]:
         return frozenset() if concept_of(code) is None else frozenset((code,))
+
+    async def displays(self, codes: Collection[str]) -> dict[str, str]:
+        return {code: concept.display for code in codes if (concept := concept_of(code)) is not None}
 
     async def children(self, code: str) -> Sequence[str]:
         return ()

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from fhir_server.cli import app
 from fhir_server.code_systems import import_csv
 from fhir_server.terminology.big import BigHoldings, BigSystem
-from fhir_server.terminology.big_build import Builder, Lineage, Origin, rows_of
+from fhir_server.terminology.big_build import MOST_ABOVE, Builder, Lineage, Origin, rows_of
 from fhir_server.terminology.concepts import concepts_of
 from fhir_server.terminology.conditions import (
     Active,
@@ -138,6 +138,7 @@ def test_another_file_takes_the_place_of_the_one_before_and_versions_stand_side_
         ("code\nx\nx\n", "line 3 has the code 'x'"),
         ("code,inactive\nx,perhaps\n", "line 2: inactive"),
         ('code\n"x\n', "cannot be read"),
+        ("code,parent\n" + "".join(f"c{n},c{n - 1}\n" for n in range(MOST_ABOVE + 3)), "codes are above"),
     ],
 )
 def test_a_file_that_is_broken_changes_nothing_and_is_told_by_its_line(
@@ -299,7 +300,7 @@ async def nothing(_: int) -> None:
     return None
 
 
-@pytest.mark.parametrize("condition", CONDITIONS, ids=str)
+@pytest.mark.parametrize("condition", CONDITIONS, ids=[f"condition{n}" for n in range(len(CONDITIONS))])
 @pytest.mark.parametrize("words", ["", "ani", "a", "do e"])
 def test_a_big_code_system_answers_as_a_small_one(
     twins: tuple[Any, MemorySystem, BigSystem], condition: Condition, words: str

@@ -196,6 +196,21 @@ def test_a_value_set_is_meant_by_an_element_or_sent_along_or_named_with_its_vers
     assert answers(terms.get("ValueSet/pets/$validate-code?code=cat").json())["result"] is True
 
 
+@pytest.mark.parametrize(
+    ("operation", "name", "sent"),
+    [
+        ("CodeSystem/$validate-code", "codeSystem", {"resourceType": "CodeSystem", "concept": [{}, 7]}),
+        ("CodeSystem/$validate-code", "codeSystem", {"resourceType": "ValueSet"}),
+        ("ValueSet/$validate-code", "valueSet", {"resourceType": "ValueSet", "status": "active", "compose": 7}),
+        ("ValueSet/$expand", "valueSet", {"resourceType": "ValueSet", "status": "active", "compose": {"include": [7]}}),
+        ("ConceptMap/$translate", "conceptMap", {"resourceType": "ConceptMap", "group": [{"element": "x"}]}),
+    ],
+)
+def test_a_definition_that_is_sent_along_must_be_valid(terms: Any, operation: str, name: str, sent: Json) -> None:
+    given = {} if operation.endswith("expand") else {"code": "x"} | ({"system": ANIMALS} if "Map" in operation else {})
+    ask(terms, operation, 400, **{name: sent}, **given)
+
+
 # --- $subsumes ---
 
 

@@ -169,6 +169,22 @@ def test_circles_in_a_code_system_end() -> None:
     assert sorted(found(engine, resource, nested=True)) == ["a", "b"]
 
 
+def test_a_hierarchy_of_any_depth_nests_as_deep_as_can_be_read() -> None:
+    rows: list[Json] = [{"code": "c0"}]
+    rows += [{"code": f"c{n}", "property": [{"code": "parent", "valueCode": f"c{n - 1}"}]} for n in range(1, 500)]
+    engine = engine_of({"resourceType": "CodeSystem", "url": SYSTEM, "content": "complete", "concept": rows})
+    made = asyncio.run(expanded_rows(engine, value_set("any", {"system": SYSTEM})))
+    depth, level = 0, made
+    while level:
+        depth, level = depth + 1, level[0].get("contains", [])
+    assert 10 < depth < 100
+    assert len(found(engine, value_set("any", {"system": SYSTEM}))) == 500
+
+
+async def expanded_rows(engine: Engine, resource: Json) -> list[Json]:
+    return (await expanded(engine, await engine.compose(resource), Wish(nested=True))).rows
+
+
 def test_what_was_worked_out_is_kept_until_something_changes() -> None:
     source = Given([animals(), value_set("mammals", by("concept", "is-a", "mammal"))])
     engine = Engine(Holdings(source))

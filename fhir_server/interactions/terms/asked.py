@@ -96,6 +96,9 @@ def refuse_past(inputs: Inputs) -> None:
 async def definition_of(context: Context, request: Request, inputs: Inputs, inline: str, version: str) -> Json | None:
     """The definition that is meant: that of the address, or one that is sent along; None: it is named by its URL.
 
+    Raises:
+        InvalidError: 400; the address and the parameters name different ones, or what is sent along is not valid.
+
     Args:
         inline: the name of the parameter with the definition itself
         version: the name of the parameter with the version of the one that is named
@@ -114,6 +117,10 @@ async def definition_of(context: Context, request: Request, inputs: Inputs, inli
         return resource
     if sent is not None and sent.get("resourceType") != kind:
         raise wrong(inline, sent.get("resourceType"), f"a {kind}")
+    if sent is not None:
+        faults = [issue for issue in context.repository.issues_of(sent) if issue.severity in ("error", "fatal")]
+        if faults:
+            raise InvalidError(faults)
     return sent
 
 

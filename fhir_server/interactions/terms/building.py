@@ -14,9 +14,8 @@ from fhir_server.interactions.context import Context
 from fhir_server.jobs.follower import Changed, Follower
 from fhir_server.jobs.run import Run
 from fhir_server.model import codec
-from fhir_server.model.errors import GoneError, NotFoundError
-from fhir_server.terminology.big import BigHoldings
-from fhir_server.terminology.big_build import Builder, Lineage, Origin, discard, rows_of, sweep
+from fhir_server.model.errors import GoneError, NotFoundError, UnprocessableError
+from fhir_server.terminology.big_build import Builder, Lineage, Origin, TooDeepError, discard, rows_of, sweep
 from fhir_server.terminology.concepts import Concept, concepts_of
 from fhir_server.terminology.memory import about_of
 from fhir_server.terminology.system import About
@@ -73,9 +72,16 @@ async def carry_on(context: Context, run: Run) -> None:
         kept = {"token": builder.token, "version": version.version, "done": count}
         await run.tell(count, len(concepts), "writing concepts", kept)
 
-    count = await builder.write(rows, tell, done)
+    try:
+        count = await builder.write(rows, tell, done)
+    except TooDeepError as error:
+        await builder.fail()
+        raise UnprocessableError(f"{origin.name} cannot be built: {error}.", key="HS-TERM-HIERARCHY") from None
     await builder.finish(count, (str(one.get("code")) for concept in concepts for one in concept.properties))
     await sweep(big)
+    now = await context.repository.store.get(CODE_SYSTEMS, version.id)
+    if now is None or now.body is None or len(now.body) < BIG_BYTES:  # it went while it was being built
+        await discard(big, builder.token)
 
 
 def read(body: bytes) -> tuple[About, list[Concept], frozenset[str]]:
@@ -95,8 +101,3 @@ def read(body: bytes) -> tuple[About, list[Concept], frozenset[str]]:
 
 def below_of(concepts: dict[str, Concept]) -> frozenset[str]:
     return frozenset(parent for concept in concepts.values() for parent in concept.parents if parent in concepts)
-
-
-async def built(big: BigHoldings, name: str) -> bool:
-    """Whether what comes from an origin is in force."""
-    return bool(await big.systems.all({"o": name, "state": "ready"}))
