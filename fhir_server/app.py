@@ -50,13 +50,15 @@ from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings, is_loopback
 from fhir_server.storage.database import connect, disconnected
 from fhir_server.storage.store import Store
-from fhir_server.validating import conformance_of, packages_of, profiles_of
+from fhir_server.terminology.searching import SearchCodes
+from fhir_server.validating import conformance_of, packages_of, profiles_of, terminology_of
 from fhir_server.validation import Validator
 from fhir_server.version import VERSION
 from integrations import calendar, realtime
 from integrations.clamd import clamd_of
 from integrations.notify import outlets_of
 from integrations.prescription_keys import prescription_keys
+from integrations.terminology_server import terminology_server_of
 from profiles.registry import Registry, registry
 from profiles.terminology import terminology
 from resources.parts import CREATING, EXPLAINING, OPERATIONS, PARTS, RULES, account_ended, running
@@ -177,7 +179,9 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     scanner = clamd_of(settings.clamd)
     store.blobs.quarantine.everything = scanner is not None
     enforced = settings.referential_integrity == "refuse"
-    profiles = profiles_of(store, packages)
+    engine = terminology_of(settings, store, packages, terminology_server_of(settings))
+    codes = SearchCodes(engine)
+    profiles = profiles_of(store, packages, engine)
     repository = Repository(
         store,
         indexer,
@@ -207,6 +211,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
                 settings.max_include_rounds,
             ),
             containing=containing,
+            codes=codes,
         ),
         limits=Limits(
             settings.default_page_size,
@@ -228,6 +233,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         feed=background.feed,
         timers=background.timers,
         profiles=profiles,
+        terminology=engine,
         caught_up=ledger.caught_up if ledger is not None else None,
         scanner=scanner,
         creating=CREATING,
@@ -241,7 +247,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     for part in PARTS:
         if part.join is not None:
             part.join(context)
-    compiler = Compiler(known, terminology(), settings.base_url, context.searcher.held_value_set)
+    compiler = Compiler(known, terminology(), settings.base_url, codes)
     entrance = Entrance(store, compiler, indexer, settings.base_url)
     entry: Entry | None = None
     if gate is None and settings.auth == "on":
@@ -275,6 +281,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         await asyncio.gather(store.open(), asyncio.to_thread(canonical, Decimal(1), "g"))
         await store.blobs.sweep()
         await packages.open()
+        await engine.open()
         await definitions.refresh(at_once=True)
         await containing.refresh()
         watching = [
@@ -298,6 +305,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
         if trail is not None and ledger is not None:
             await ledger.close()
             await trail.close()
+        await engine.close()
         await close()
 
     others = FastAPI(title="HealthSphere", version=VERSION, lifespan=lifespan, openapi_url=None)

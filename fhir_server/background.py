@@ -12,6 +12,7 @@ from functools import partial
 
 from fhir_server.interactions.background import WORKS
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.terms import building
 from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.jobs.timers import Timers
@@ -40,6 +41,7 @@ class Background:
         """Say what is done, with the server as it is without a caller."""
         for kind, work in WORKS.items():
             self.jobs.register(kind, partial(work, context))
+        self.feed.register(building.follower(context))
 
     async def open(self) -> None:
         await self.jobs.open()

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 #: `name#version`, as the FHIR tools write it.
@@ -49,6 +49,28 @@ class ValidationSettings(BaseSettings):
             if _PACKAGE.fullmatch(one) is None:
                 raise ValueError(f"{one!r} is no package such as hl7.fhir.us.core#6.1.0")
         return named
+
+
+class TerminologySettings(BaseSettings):
+    """A terminology server for what is not held here."""
+
+    terminology_server: str = Field(
+        "",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="FHIR base of a terminology server that is asked for what is not held here. Empty: none.",
+    )
+    terminology_authorization: SecretStr | None = Field(
+        None, description="The `Authorization` header for that server, such as `Bearer …`."
+    )
+    terminology_timeout_s: float = Field(
+        5.0, ge=0.1, le=60, description="Seconds for which its answer is awaited; then what was asked is not known."
+    )
+    terminology_cache_size: int = Field(
+        10_000, ge=0, le=1_000_000, description="How many of its answers each process keeps."
+    )
+    terminology_cache_minutes: int = Field(
+        60, ge=0, le=43_200, description="Minutes for which an answer of it is kept."
+    )
 
 
 class CareSettings(BaseSettings):

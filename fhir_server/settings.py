@@ -15,10 +15,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from fhir_server.model.access import Role
 from fhir_server.secret_files import PREFIX, SecretFiles, secrets_of, variable_of
-from fhir_server.setting_groups import CareSettings, ValidationSettings
+from fhir_server.setting_groups import CareSettings, TerminologySettings, ValidationSettings
 
 
-class Settings(CareSettings, ValidationSettings):
+class Settings(CareSettings, TerminologySettings, ValidationSettings):
     """What an operator can choose; command-line options go before the environment, the environment before defaults."""
 
     model_config = SettingsConfigDict(

@@ -1,4 +1,4 @@
-"""Joins what validates resources: profiles that are stored, packages, and what writes must satisfy."""
+"""Joins what validates resources: profiles and terminology that are held, and what writes must satisfy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from fhir_server.search.ucum import canonical
 from fhir_server.settings import Settings
 from fhir_server.storage.setup import SetupError
 from fhir_server.storage.store import Store
+from fhir_server.terminology.big import BigHoldings
+from fhir_server.terminology.closures import Closures
+from fhir_server.terminology.engine import Engine
+from fhir_server.terminology.holdings import Holdings
+from fhir_server.terminology.ports import Remote
 from fhir_server.validation.policy import PolicyError, load_policy
 from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import registry
@@ -21,9 +26,18 @@ def packages_of(settings: Settings, store: Store) -> Packages:
     return Packages(store, settings.package_versions)
 
 
-def profiles_of(store: Store, packages: Packages) -> ProfileValidator:
+def terminology_of(settings: Settings, store: Store, packages: Packages, remote: Remote | None) -> Engine:
+    """What finds code systems and value sets: those of the specification, of packages, and those that are stored."""
+    held = HeldDefinitions(StoredDefinitions(store), packages)
+    return Engine(
+        Holdings(held), settings.base_url, listing=held, big=BigHoldings(store), remote=remote, closures=Closures(store)
+    )
+
+
+def profiles_of(store: Store, packages: Packages, engine: Engine) -> ProfileValidator:
     """What validates against profiles: those of the specification, of packages, and those that are stored."""
-    return ProfileValidator(registry(), terminology(), canonical, HeldDefinitions(StoredDefinitions(store), packages))
+    source = HeldDefinitions(StoredDefinitions(store), packages)
+    return ProfileValidator(registry(), terminology(), canonical, source, engine)
 
 
 def conformance_of(settings: Settings, profiles: ProfileValidator) -> Conformance:

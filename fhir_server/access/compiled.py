@@ -9,7 +9,6 @@ Spec: https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.htm
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -24,7 +23,7 @@ from fhir_server.search.lineage import FIELD, FIELD_ANY, PROVENANCE, UNKNOWN
 from fhir_server.search.parameters import table_of
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Comparison, Predicate, ReferenceValue, Search
-from fhir_server.search.resolve import resolve
+from fhir_server.search.resolve import Codes, resolve
 from fhir_server.search.types.conditions import Filter, any_of, either
 from profiles.registry import Registry
 from profiles.terminology import Terminology
@@ -34,9 +33,6 @@ NOTHING: Filter = {"_id": {"$in": []}}
 
 #: What everything meets.
 ANYTHING: Filter = {}
-
-#: Fetches a ValueSet of this server by its canonical URL, whoever asks.
-HeldValueSet = Callable[[str], Awaitable[dict[str, object] | None]]
 
 log = structlog.get_logger("access")
 
@@ -48,7 +44,7 @@ class Compiler:
     registry: Registry
     terminology: Terminology
     base_url: str
-    held: HeldValueSet
+    codes: Codes
 
     async def filter_of(self, policy: AccessPolicy, resource_type: str, verb: Verb) -> Filter:
         """What a document of the type must meet; `ANYTHING` and `NOTHING` where that is known beforehand."""
@@ -168,6 +164,6 @@ class Compiler:
         )
         if not search.predicates:
             return NOTHING
-        search = await resolve(search, self.terminology, self.held)
+        search = await resolve(search, self.codes)
         predicates: tuple[Predicate, ...] = search.predicates
         return all_of([condition_of(predicate, self.terminology) for predicate in predicates])

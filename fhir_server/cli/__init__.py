@@ -1,4 +1,4 @@
-"""The command line `healthsphere`: serve, load, reindex, package, client, token, user, audit, feed, and so on."""
+"""The command line `healthsphere`: serve, load, reindex, package, terminology, client, user, audit, feed, and so on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fhir_server.cli.load import load
 from fhir_server.cli.package import package
 from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
+from fhir_server.cli.terminology import terminology
 from fhir_server.cli.token import token
 from fhir_server.cli.user import user
 from fhir_server.cli.version import version
@@ -27,5 +28,5 @@ app = typer.Typer(
 )
 for command in (serve, load, examples, reindex, token, config, version):
     app.command()(command)
-for group in (client, keys, package, user, audit, feed):
+for group in (client, keys, package, terminology, user, audit, feed):
     app.add_typer(group)

@@ -17,8 +17,8 @@ from fhir_server.fhirpath.quantities import Units
 class Terminology(Protocol):
     """What `memberOf` and `subsumes` ask; `profiles.terminology.Terminology` is one."""
 
-    def expansion(self, value_set: str) -> frozenset[tuple[str, str]] | None:
-        """The `(system, code)` pairs of a value set; None where it is not known or cannot be enumerated."""
+    def member(self, value_set: str, system: str | None, code: str) -> bool | None:
+        """Whether a value set has a code (without a system: one that the element implies); None: not known."""
 
     def descendants(self, system: str, code: str) -> frozenset[str] | None:
         """The code and all below it; None where the code system is not known."""

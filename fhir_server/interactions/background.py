@@ -10,9 +10,11 @@ from typing import Any
 
 from fhir_server.interactions import purge, reindex
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.terms import building
 from fhir_server.jobs.run import Run
 
 WORKS: dict[str, Callable[[Context, Run], Coroutine[Any, Any, bytes | None]]] = {
     reindex.KIND: reindex.carry_on,
     purge.KIND: purge.carry_on,
+    building.KIND: building.carry_on,
 }

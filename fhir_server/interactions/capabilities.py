@@ -12,6 +12,7 @@ from typing import Any
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.definitions import address_of
 from fhir_server.interactions.registration import Interaction, Operation
+from fhir_server.interactions.terminology_capabilities import terminology_capabilities
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.errors import InvalidError
@@ -23,7 +24,6 @@ from fhir_server.search.parameters import table_of
 from fhir_server.search.query import Parameter
 from fhir_server.version import VERSION
 from profiles.registry import Registry
-from profiles.terminology import terminology
 
 MODES = ("full", "normative", "terminology")
 FORMATS = ["application/fhir+json", "json", "application/fhir+xml", "xml"]
@@ -68,6 +68,8 @@ async def capabilities(context: Context, request: Request) -> Answer:
         raise InvalidError(
             f"`mode` is {mode[:40]!r}; expected one of {', '.join(MODES)}.", code="value", key="HS-METADATA-MODE"
         )
+    if mode == "terminology":
+        return Answer(200, codec.encode(await terminology_capabilities(context, request.base_url)))
     policy = Policy(context.limits.conditional_delete > 1, context.repository.integrity.enforced, context.security)
     return Answer(
         200,
@@ -94,8 +96,6 @@ def statement(
     policy: Policy,
 ) -> bytes:
     """The statement as JSON; it changes only with the server, so each form of it is made once."""
-    if mode == "terminology":
-        return codec.encode(terminology_capabilities(base_url))
     return codec.encode(capability_statement(registry, table, operations, base_url, mode, policy))
 
 
@@ -216,20 +216,3 @@ def referring(registry: Registry) -> dict[str, tuple[str, ...]]:
 
 def is_reference(parameter: Parameter) -> bool:
     return parameter.type == "reference"
-
-
-def terminology_capabilities(base_url: str) -> dict[str, Any]:
-    return {
-        "resourceType": "TerminologyCapabilities",
-        "id": "healthsphere-terminology",
-        "url": f"{base_url}/metadata?mode=terminology",
-        "version": VERSION,
-        "name": "HealthSphereTerminology",
-        "status": "active",
-        "date": _STARTED,
-        "description": "The code systems that searches by :in, :not-in, :above and :below can look into.",
-        "kind": "instance",
-        "software": {"name": "HealthSphere", "version": VERSION},
-        "implementation": {"description": "HealthSphere FHIR R4 server", "url": base_url},
-        "codeSystem": [{"uri": url} for url in sorted(terminology().code_systems)],
-    }

@@ -22,6 +22,7 @@ from fhir_server.repository.repository import Repository
 from fhir_server.repository.search import Searcher
 from fhir_server.storage.store import Store
 from fhir_server.storage.unit import Unit
+from fhir_server.terminology.engine import Engine
 from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import Registry
 
@@ -63,6 +64,8 @@ class Context:
     people are told of things outside of this server, by name. `explaining` completes what is told of some failures.
     `sign_in` leads to the accounts of people; `account_ended` is called when one has ended.
 
+    `terminology` finds code systems and value sets.
+
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions. `jobs`, `feed` and `timers` go on beside requests. `caught_up` returns when all that was done until now
     can be found as AuditEvents.
@@ -82,6 +85,7 @@ class Context:
     feed: Feed
     timers: Timers
     profiles: ProfileValidator
+    terminology: Engine
     caught_up: CaughtUp | None = None
     caller: Caller = NOBODY
     unguarded: Context | None = None

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from fhir_server.interactions.access_ledger import access_ledger
 from fhir_server.interactions.break_glass import break_glass, mend_glass
+from fhir_server.interactions.closure import closure
 from fhir_server.interactions.convert import convert
 from fhir_server.interactions.diff import diff
 from fhir_server.interactions.docref import docref
 from fhir_server.interactions.document import document
 from fhir_server.interactions.everything import everything
+from fhir_server.interactions.expand import expand
 from fhir_server.interactions.graphql.operation import graphql
 from fhir_server.interactions.lastn import lastn
+from fhir_server.interactions.lookup import lookup
 from fhir_server.interactions.match import match
 from fhir_server.interactions.merge import merge
 from fhir_server.interactions.meta import meta, meta_add, meta_delete
@@ -23,8 +26,11 @@ from fhir_server.interactions.purge import expunge, purge, purge_status
 from fhir_server.interactions.registration import Operation
 from fhir_server.interactions.reindex import reindex
 from fhir_server.interactions.stats import stats
+from fhir_server.interactions.subsumes import subsumes
+from fhir_server.interactions.translate import translate
 from fhir_server.interactions.unmerge import unmerge
 from fhir_server.interactions.validate import validate
+from fhir_server.interactions.validate_code import validate_code
 from fhir_server.interactions.versions import versions
 
 CORE = "http://hl7.org/fhir/OperationDefinition"
@@ -34,6 +40,8 @@ US_CORE = "http://hl7.org/fhir/us/core/OperationDefinition"
 #: of their own (CapabilityStatement.rest.resource.operation.definition). They are in `profiles/definitions`, and
 #: read at `OperationDefinition/[id]`.
 OWN = "urn:healthsphere:OperationDefinition"
+
+CODES, SETS, MAPS = "CodeSystem", "ValueSet", "ConceptMap"
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("validate", f"{CORE}/Resource-validate", validate, type=True, instance=True, touches=False),
@@ -60,5 +68,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("break-glass", f"{OWN}:break-glass", break_glass, system=True, affects_state=True, elevated=True),
     Operation("mend-glass", f"{OWN}:mend-glass", mend_glass, system=True, affects_state=True, elevated=True),
     Operation("access-ledger", f"{OWN}:access-ledger", access_ledger, types=("Patient",), instance=True),
+    Operation("lookup", f"{CORE}/CodeSystem-lookup", lookup, types=(CODES,), type=True),
+    Operation(
+        "validate-code", f"{CORE}/CodeSystem-validate-code", validate_code, types=(CODES,), type=True, instance=True
+    ),
+    Operation("subsumes", f"{CORE}/CodeSystem-subsumes", subsumes, types=(CODES,), type=True, instance=True),
+    Operation("expand", f"{CORE}/ValueSet-expand", expand, types=(SETS,), type=True, instance=True),
+    Operation(
+        "validate-code", f"{CORE}/ValueSet-validate-code", validate_code, types=(SETS,), type=True, instance=True
+    ),
+    Operation("translate", f"{CORE}/ConceptMap-translate", translate, types=(MAPS,), type=True, instance=True),
+    Operation("closure", f"{CORE}/ConceptMap-closure", closure, system=True, affects_state=True),
     Operation("purge-status", f"{OWN}:purge-status", purge_status, system=True, elevated=True),
 )

@@ -22,7 +22,7 @@ from fhir_server.repository.profiles import StoredDefinitions
 from fhir_server.storage.rows import Row, Rows
 from fhir_server.storage.store import Store
 from fhir_server.validation.profile.shelf import Held
-from fhir_server.validation.profile.source import Stamp
+from fhir_server.validation.profile.source import CODE_SYSTEMS, Stamp
 from profiles.pinning import VersionOf, pinned
 from profiles.versions import rank_of
 
@@ -226,6 +226,11 @@ class HeldDefinitions:
         packaged = self._packages.catalogue.entries(resource_type, urls)
         stored = await self._stored.stamps(resource_type, urls)
         return [*stored, *(Stamp(resource_type, entry.id, _VERSION) for entry in packaged)]
+
+    async def code_systems(self) -> Sequence[tuple[str, str]]:
+        """The URLs of all code systems, those of packages with their versions."""
+        packaged = [(e.url, e.version) for e in self._packages.catalogue.all() if e.type == CODE_SYSTEMS]
+        return [*packaged, *((url, "") for url in await self._stored.urls(CODE_SYSTEMS))]
 
     async def read(self, stamps: Collection[Stamp]) -> Sequence[Held]:
         catalogue = self._packages.catalogue

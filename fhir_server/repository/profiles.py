@@ -10,26 +10,34 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fhir_server.model import codec
+from fhir_server.search.execute import SearchStore
 from fhir_server.search.types.conditions import any_of
-from fhir_server.storage.store import Store
 from fhir_server.validation.profile.shelf import Held
 from fhir_server.validation.profile.source import Stamp
 
 #: No more definitions than this are looked at for one profile.
 MOST = 10_000
 
+_STAMPED = {"v": 1, "n": {"$binarySize": {"$ifNull": ["$r", b""]}}}
+
 
 class StoredDefinitions:
     """Finds definitions by their canonical URLs; one command for each kind."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SearchStore) -> None:
         self._store = store
 
     async def stamps(self, resource_type: str, urls: Collection[str]) -> Sequence[Stamp]:
         rows = await self._store.find(
-            resource_type, any_of("x.url", sorted(urls)), sort=[("_id", 1)], limit=MOST, fields={"v": 1}
+            resource_type, any_of("x.url", sorted(urls)), sort=[("_id", 1)], limit=MOST, fields=_STAMPED
         )
-        return [Stamp(resource_type, row["_id"], row["v"]) for row in rows]
+        return [Stamp(resource_type, row["_id"], row["v"], row["n"]) for row in rows]
+
+    async def urls(self, resource_type: str) -> list[str]:
+        """The canonical URLs of all definitions of a type."""
+        rows = await self._store.find(resource_type, {"d": None}, sort=[("_id", 1)], limit=MOST, fields={"x.url": 1})
+        found = [(row.get("x") or {}).get("url") for row in rows]
+        return [str(url[0] if isinstance(url, list) else url) for url in found if url]
 
     async def read(self, stamps: Collection[Stamp]) -> Sequence[Held]:
         by_type: dict[str, list[str]] = {}
@@ -47,5 +55,5 @@ class StoredDefinitions:
             for row in rows:
                 if row.get("r") is not None:
                     content = codec.decode(row["r"])
-                    found.append(Held(row["_id"], row["v"], content["url"], content))
+                    found.append(Held(row["_id"], row["v"], str(content.get("url") or ""), content))
         return found

@@ -5,15 +5,14 @@ Spec: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import decoded
+from fhir_server.repository.profiles import StoredDefinitions
 from fhir_server.repository.records import TRAIL
 from fhir_server.search.across import page_across, parse_across
 from fhir_server.search.bounds import BOUNDS, Bounds
@@ -28,9 +27,10 @@ from fhir_server.search.page import Page
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
 from fhir_server.search.readiness import with_readiness
-from fhir_server.search.resolve import resolve
+from fhir_server.search.resolve import Codes, resolve
 from fhir_server.search.reverse import Spreads
 from fhir_server.storage.document import FIELDS, Version, version_of
+from fhir_server.terminology.searching import codes_of
 from profiles.registry import Registry
 from profiles.terminology import Terminology
 
@@ -41,8 +41,6 @@ COMMON = "Parameters"
 
 #: So many types are searched without asking first which of them are stored.
 FEW_TYPES = 8
-
-_LOCAL_VALUE_SET = re.compile(r"ValueSet/([A-Za-z0-9\-.]{1,64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,7 @@ class Searcher:
         bounds: Bounds = BOUNDS,
         access: Access = unrestricted,
         containing: Callable[[], Collection[str]] = tuple,
+        codes: Codes | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -79,6 +78,7 @@ class Searcher:
         self._bounds = bounds
         self._access = access
         self._containing = containing
+        self.codes: Codes = codes or codes_of(StoredDefinitions(store), base_url)
         self._follower = Follower(store, terminology, self._base_url, access, containing, Spreads())
 
     @property
@@ -247,7 +247,7 @@ class Searcher:
         Args:
             checking: whether a search may have checks, which no filter tells
         """
-        resolved = [await resolve(search, self._terminology, self.held_value_set) for search in searches]
+        resolved = [await resolve(search, self.codes) for search in searches]
         return await self._follower.follow(resolved, checking=checking)
 
     async def understood(
@@ -301,10 +301,3 @@ class Searcher:
             )
         (search,) = await self._ready([search])
         return filter_of(search, self._terminology, self._access(resource_type))
-
-    async def held_value_set(self, url: str) -> dict[str, Any] | None:
-        """A ValueSet that is stored here, by its canonical URL or its own address."""
-        local = _LOCAL_VALUE_SET.fullmatch(url.removeprefix(self._base_url))
-        where = {"_id": local.group(1), "d": None} if local else {"x.url": url}
-        rows = await self._store.find("ValueSet", where, sort=[("t", -1)], limit=1, fields=FIELDS)
-        return codec.decode(rows[0]["r"]) if rows else None

@@ -116,6 +116,7 @@ class _Library:
     prefixes: dict[str, Fraction]
     units: dict[str, Any]
     measures: dict[str, _Measure]
+    names: dict[str, str]
     lock: threading.RLock
 
 
@@ -129,12 +130,15 @@ def _library() -> _Library:
     prefixes = {p.attrib["Code"]: Fraction(p.find("{*}value").attrib["value"]) for p in root.findall(".//{*}prefix")}
     units = {u.attrib["Code"]: u for u in root.findall(".//{*}unit")}
     bases = [b.attrib["Code"] for b in root.findall(".//{*}base-unit")]
+    named = [(p.attrib["Code"] + "-", p) for p in root.findall(".//{*}prefix")]
+    named += [(u.attrib["Code"], u) for kind in ("unit", "base-unit") for u in root.findall(f".//{{*}}{kind}")]
     return _Library(
         parse=get_ucum_parser().parse,
         syntax_error=LarkError,
         prefixes=prefixes,
         units=units,
         measures={base: _own_base(base) for base in (*bases, "mol")},
+        names={code: row.find("{*}name").text for code, row in named},
         lock=threading.RLock(),
     )
 
@@ -228,3 +232,33 @@ def _power(measure: _Measure, exponent: int) -> _Measure:
 def _refuse_offset(measure: _Measure) -> None:
     if measure.zero is not None:
         raise _NotUcum
+
+
+@lru_cache(maxsize=4096)
+def name_of(code: str) -> str:
+    """A unit in words (`milligram per deciliter`); empty where the code is not UCUM, or has no word of its own."""
+    if _conversion_of(code) is None:
+        return ""
+    library = _library()
+    with library.lock:
+        return _words(library, library.parse(code))
+
+
+def _words(library: _Library, tree: Any) -> str:
+    rule = getattr(tree, "data", None)
+    match rule:
+        case None:
+            return str(tree).strip("{}")
+        case "component":
+            return _words(library, tree.children[0])
+        case "main_term":
+            first = _words(library, tree.children[-1])
+            return f"per {first}" if len(tree.children) == 2 else first
+        case "term":
+            left, operator, right = tree.children
+            sign = " per " if operator == "/" else " "
+            return f"{_words(library, left)}{sign}{_words(library, right)}"
+        case "annotatable":
+            return f"{_words(library, tree.children[0])}^{tree.children[1]}"
+    *prefix, atom = tree.children
+    return "".join((*(library.names.get(f"{p}-", str(p)) for p in prefix), library.names.get(str(atom), str(atom))))

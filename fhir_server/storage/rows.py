@@ -102,6 +102,43 @@ class Rows:
             )
             return list(await cursor.to_list())
 
+    async def page(
+        self,
+        filter: Mapping[str, Any],
+        by: str,
+        *,
+        skip: int = 0,
+        limit: int,
+        shown: Sequence[str],
+        max_time_ms: int,
+        hint: str | None = None,
+    ) -> list[Row]:
+        """Some fields of the rows that match, in the order of a field; for filters that may take long.
+
+        Args:
+            hint: the index to go by, where it is known to be the right one
+        """
+        with translated():
+            cursor = self._collection.find(
+                filter,
+                dict.fromkeys(shown, 1),
+                sort=[(by, 1)],
+                skip=skip,
+                limit=limit,
+                max_time_ms=max_time_ms,
+                hint=hint,
+            )
+            return list(await cursor.to_list())
+
+    async def count(
+        self, filter: Mapping[str, Any], *, most: int | None = None, max_time_ms: int, hint: str | None = None
+    ) -> int:
+        """How many rows match, counted no further than `most`; `hint` as for `page`."""
+        options: dict[str, Any] = {"maxTimeMS": max_time_ms}
+        options |= ({} if most is None else {"limit": most}) | ({} if hint is None else {"hint": hint})
+        with translated():
+            return int(await self._collection.count_documents(filter, **options))
+
     async def each(self, filter: Mapping[str, Any]) -> AsyncIterator[Row]:
         """All rows that match, however many, in the order of their ids."""
         with translated():

@@ -12,7 +12,7 @@ def parameters(*rows: dict[str, Any]) -> str:
 
 
 #: Operations of which R4 forgot to say that they change something.
-LABELLING = frozenset({"meta-add", "meta-delete"})
+LABELLING = frozenset({"meta-add", "meta-delete", "closure"})
 
 _WHO = {"name": "patient", "valueReference": {"reference": "Patient/{who}"}}
 _LABEL = {"name": "meta", "valueMeta": {"tag": [{"system": "urn:test", "code": "x"}]}}

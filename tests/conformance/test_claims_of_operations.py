@@ -23,11 +23,14 @@ from fhir_server.interactions.operations import US_CORE
 from profiles.operations import OWN, operations, own_definitions
 from profiles.registry import registry
 from resources.parts import OPERATIONS
+from tests.access.operations import LABELLING
 from tests.conformance.claims import PORTION_NAMES, Call, Claimant, Json, portion
 from tests.minimal_resources import minimal
 
 #: The one resource of each type.
 ID = "claimed"
+
+GENDERS = "http://hl7.org/fhir/administrative-gender"
 
 #: The least that an operation needs for a meaningful answer, as parameters; the rest needs nothing.
 NEEDED: dict[str, Json] = {
@@ -43,9 +46,22 @@ NEEDED: dict[str, Json] = {
     "convert": {"input": "minimal"},
     "diff": {"from": "1", "to": "1"},
     "series": {"patient": ID, "code": "http://loinc.org|8867-4"},
+    "lookup": {"system": GENDERS, "code": "male"},
+    "subsumes": {"system": GENDERS, "codeA": "male", "codeB": "female"},
+    "expand": {"url": "http://hl7.org/fhir/ValueSet/administrative-gender"},
+    "CodeSystem/$validate-code": {"url": GENDERS, "code": "male"},
+    "ValueSet/$validate-code": {"url": "http://hl7.org/fhir/ValueSet/administrative-gender", "code": "male"},
+    "translate": {"system": GENDERS, "code": "male"},
+    "closure": {"name": "table"},
 }
 #: At the level of an instance, another query, or less.
-AT_INSTANCE: dict[str, Json] = {"graphql": {"query": "{id}"}, "document": {}}
+AT_INSTANCE: dict[str, Json] = {
+    "graphql": {"query": "{id}"},
+    "document": {},
+    "validate-code": {"code": "male"},
+    "subsumes": {"codeA": "male", "codeB": "female"},
+    "expand": {},
+}
 
 #: The one Appointment is a wish, which has no time.
 SCHEDULING = {"HS-SCHED-STATE", "HS-SCHED-START", "HS-OP-PARAMETER"}
@@ -62,6 +78,9 @@ REFUSING = {
     "unmerge": {"HS-OP-PARAMETER"},
     "back-test": {"HS-MONITOR-NONE"},
     "progress": {"HS-MONITOR-GOAL", "HS-MONITOR-PLAN"},
+    # The one CodeSystem has no URL, the one ValueSet no codes.
+    "subsumes": {"HS-OP-PARAMETER"},
+    "expand": {"HS-TERM-UNLISTED"},
     "upload": {"HS-DOCUMENT-NONE"},
     "review": {"HS-OP-PARAMETER"},
     "release": {"HS-OP-PARAMETER"},
@@ -153,7 +172,8 @@ def all_claimed(claimant: Claimant, kind: str = "operation") -> list[Claimed]:
 
 def rows_of(code: str, place: str, level: str) -> list[Json]:
     """The parameters of a call, as rows of Parameters."""
-    given = (AT_INSTANCE if level.count("/") == 2 else {}).get(code, NEEDED.get(code, {}))
+    at_type = NEEDED.get(f"{place}/${code}", NEEDED.get(code, {}))
+    given = (AT_INSTANCE if level.count("/") == 2 else {}).get(code, at_type)
     rows: list[Json] = []
     for name, value in given.items():
         if value == "minimal":
@@ -174,7 +194,8 @@ def calls_of(one: Claimed) -> list[tuple[str, Call]]:
         rows = rows_of(one.code, one.place, level)
         body = {"resourceType": "Parameters", "parameter": rows} if rows else {"resourceType": "Parameters"}
         calls.append((one.code, Call("POST", f"{level}${one.code}", body)))
-        if not definition_of(one.definition).affects_state and all("valueString" in row for row in rows):
+        changes = definition_of(one.definition).affects_state or one.code in LABELLING
+        if not changes and all("valueString" in row for row in rows):
             pairs = {row["name"]: row["valueString"] for row in rows}
             calls.append((one.code, Call("GET", f"{level}${one.code}{query_of(pairs)}")))
     return calls

@@ -36,6 +36,10 @@ from fhir_server.search.compile import all_of, condition_of, filter_of
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Search
 from fhir_server.search.ucum import canonical
+from fhir_server.terminology.big import BigHoldings
+from fhir_server.terminology.closures import Closures
+from fhir_server.terminology.engine import Engine
+from fhir_server.terminology.holdings import Holdings
 from fhir_server.validation import Validator
 from fhir_server.validation.profile.validator import ProfileValidator
 from profiles.registry import registry
@@ -94,7 +98,7 @@ class World:
         self.glass = BreakGlass(store, create, self.trail, most_minutes=60)
         self.policies = self.process(self.glass, searcher)
         await self.policies.open()
-        self.compiler = Compiler(known, terminology(), BASE_URL, searcher.held_value_set)
+        self.compiler = Compiler(known, terminology(), BASE_URL, searcher.codes)
         self._entrance = Entrance(store, self.compiler, indexer, BASE_URL)
         definitions = Definitions(store, known, indexer)
         self._context = Context(
@@ -110,6 +114,9 @@ class World:
             feed=Feed(store),
             timers=Timers(store.rows),
             profiles=ProfileValidator(registry(), terminology(), canonical, StoredDefinitions(store)),
+            terminology=Engine(
+                Holdings(StoredDefinitions(store)), BASE_URL, big=BigHoldings(store), closures=Closures(store)
+            ),
             break_glass=self.glass,
         )
 

@@ -15,8 +15,10 @@ from fhir_server.search.compile import filter_of
 from fhir_server.search.parse import parse
 from fhir_server.search.query import CodeSet, Comparison
 from fhir_server.search.resolve import resolve
+from fhir_server.terminology.searching import codes_of
 from profiles.registry import registry
 from profiles.terminology import terminology
+from tests.terminology.given import Given
 
 GENDERS = "http://hl7.org/fhir/administrative-gender"
 OWN = "http://example.org/ValueSet/"
@@ -39,13 +41,12 @@ HELD: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-async def held(url: str) -> dict[str, Any] | None:
-    return HELD.get(url)
+CODES = codes_of(Given({"resourceType": "ValueSet", "url": url, **content} for url, content in HELD.items()))
 
 
 def codes(resource_type: str, name: str, text: str) -> CodeSet:
     search = parse(resource_type, [(name, text)], registry(), strict=True, default_count=1, max_count=1)
-    (predicate,) = asyncio.run(resolve(search, terminology(), held)).predicates
+    (predicate,) = asyncio.run(resolve(search, CODES)).predicates
     assert isinstance(predicate, Comparison)
     (value,) = predicate.values
     assert isinstance(value, CodeSet)
@@ -70,7 +71,7 @@ def test_a_value_set_of_the_specification_is_enumerated() -> None:
     value_set = "http://hl7.org/fhir/ValueSet/administrative-gender"
     assert (GENDERS, "male") in codes("Patient", "gender:in", value_set).codes
     search = parse("Patient", [("gender:not-in", value_set)], registry(), strict=True, default_count=1, max_count=1)
-    resolved = asyncio.run(resolve(search, terminology(), held))
+    resolved = asyncio.run(resolve(search, CODES))
     assert filter_of(resolved, terminology()).keys() == {"$nor", "d"}
 
 

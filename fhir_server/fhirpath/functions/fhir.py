@@ -116,15 +116,13 @@ def member_of(context: Context, items: Items, value_set: Items) -> Items:
         raise Fault(f"memberOf() works on a single item, found {len(items)}")
     if not items or url is None or context.terminology is None:
         return EMPTY
-    members = context.terminology.expansion(url)
-    if members is None:
-        return EMPTY
-    return boolean(
-        any(
-            (system, code) in members if system is not None else any(code == known for _, known in members)
-            for system, code in codings_of(items[0])
-        )
-    )
+    verdicts = [context.terminology.member(url, system, code) for system, code in codings_of(items[0])]
+    if True in verdicts:
+        return boolean(True)
+    if verdicts:
+        return boolean(None if None in verdicts else False)
+    # Nothing is in a value set that is known, whatever that holds.
+    return boolean(None if context.terminology.member(url, None, "") is None else False)
 
 
 def _subsumes(context: Context, above: Items, below: Items) -> Items:

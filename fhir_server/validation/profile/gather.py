@@ -74,7 +74,7 @@ class Gathering:
         if not urls:
             return []
         self.urls[resource_type].update(urls)
-        stamps = await self._source.stamps(resource_type, urls)
+        stamps = [stamp for stamp in await self._source.stamps(resource_type, urls) if not stamp.is_big]
         found = {stamp: self._known[stamp] for stamp in stamps if stamp in self._known}
         missing = [stamp for stamp in stamps if stamp not in found]
         if missing:

@@ -6,7 +6,7 @@ Spec: https://hl7.org/fhir/R4/structuredefinition.html
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fhir_server.validation.profile.shelf import Held
@@ -16,14 +16,23 @@ VALUE_SETS = "ValueSet"
 QUESTIONNAIRES = "Questionnaire"
 CODE_SYSTEMS = "CodeSystem"
 
+#: A code system of some ten thousand concepts.
+BIG_BYTES = 1_000_000
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stamp:
-    """Which version of a definition is current."""
+    """Which version of a definition is current; `size_bytes` where it is known."""
 
     type: str
     id: str
     version: int
+    size_bytes: int = field(default=0, compare=False)
+
+    @property
+    def is_big(self) -> bool:
+        """Whether it is held otherwise than by reading it."""
+        return self.type == CODE_SYSTEMS and self.size_bytes >= BIG_BYTES
 
 
 class Membership(Protocol):

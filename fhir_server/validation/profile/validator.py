@@ -193,7 +193,7 @@ class ProfileValidator:
         found: list[Stamp] = []
         for resource_type, some in urls.items():
             if some:
-                found += await self._source.stamps(resource_type, some)
+                found += [stamp for stamp in await self._source.stamps(resource_type, some) if not stamp.is_big]
         return sorted(found)
 
     async def _put_up(self, wanted: set[str], sets: set[str], *, is_same: bool) -> None:
