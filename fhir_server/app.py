@@ -36,6 +36,7 @@ from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.outlets import Outlet
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.model.clock import http_date_of, now_us
+from fhir_server.model.ending import ended
 from fhir_server.model.happening import Happening
 from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
@@ -289,12 +290,11 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             await entry.open()
         async with running(context):
             yield
+            await store.given_up()
         if entry is not None:
             await entry.close()
         await background.close()
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await ended(watching)
         if trail is not None and ledger is not None:
             await ledger.close()
             await trail.close()

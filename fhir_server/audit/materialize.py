@@ -22,6 +22,7 @@ from fhir_server.audit.chain import Link, link_of
 from fhir_server.audit.resource import MOST_SHARED, TYPE, Made, Maker, Shared
 from fhir_server.audit.retention import expire
 from fhir_server.audit.trail import POSITION, Trail, behind
+from fhir_server.model.ending import ended
 from fhir_server.model.errors import FhirError
 from fhir_server.search.index import Indexer
 from fhir_server.storage.document import Version
@@ -65,7 +66,6 @@ EXPIRE_S = 3600.0
 
 #: How long the end of the server waits for the work under way.
 CLOSING_S = 5.0
-MOST_CANCELS = 10
 
 #: How long `caught_up` may take.
 PATIENCE_S = 15.0
@@ -108,12 +108,7 @@ class Materializer:
             self._closing = True
             self._wake.set()
             _, late = await asyncio.wait({self._task}, timeout=CLOSING_S)
-            # With the database gone, one cancellation has been seen not to end it; why is not known.
-            for _ in range(MOST_CANCELS):
-                if not late:
-                    break
-                self._task.cancel()
-                _, late = await asyncio.wait({self._task}, timeout=0.5)
+            await ended(late)
             self._task = None
             try:
                 async with asyncio.timeout(CLOSING_S):
