@@ -304,12 +304,12 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     others.router.routes.extend(calendar.routes(store, settings.base_url))
     if entry is not None or settings.auth == "off":
         others.router.routes.extend(realtime.routes(store, entry.authorization.bearer if entry is not None else None))
-    others.include_router(pages(front_page_of(settings), store.ping, metrics_of(settings, entry)))
+    others.router.routes.extend(pages(front_page_of(settings), store.ping, metrics_of(settings, entry)))
     if entry is not None:
         others.router.routes.extend(entry.routes())
     described = Described(known, TABLE, OPERATIONS, settings.base_url, needs_token=gate is not None)
     others.include_router(description_pages(described, settings.base_url))
-    others.include_router(prescription_keys(context))
+    others.router.routes.append(prescription_keys(context))
     front: ASGIApp = Front(fhir, PageDoor(others, Rate(settings.auth_requests_per_minute)))
     if settings.cors_origins:
         # Without access control, any page that is open in a browser on this machine could read every record: then only
