@@ -68,10 +68,10 @@ def patch_of(body: bytes, content_type: str, resource_type: str, registry: Regis
     if type(document) is not dict or document.get("resourceType") != "Parameters":
         if type(document) is dict and content_type in PLAIN_JSON:
             return merge_patch_of(document)
-        kinds = {
-            list: f" A JSON Patch is sent as {JSON_PATCH}.",
-            dict: f" A JSON Merge Patch is sent as {MERGE_PATCH}.",
-        }
-        hint = kinds.get(type(document), "")
+        hint = ""
+        if type(document) is list:
+            hint = f" A JSON Patch is sent as {JSON_PATCH}."
+        elif type(document) is dict:
+            hint = f" A JSON Merge Patch is sent as {MERGE_PATCH}."
         raise malformed(f"The body is no Parameters resource, which a FHIRPath Patch is.{hint}", "Parameters")
     return fhirpath_patch_of(document, resource_type, registry)
