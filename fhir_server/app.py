@@ -36,6 +36,7 @@ from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.outlets import Outlet
 from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.model.clock import http_date_of, now_us
+from fhir_server.model.ending import ended
 from fhir_server.model.happening import Happening
 from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
@@ -296,12 +297,11 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             await entry.open()
         async with running(context):
             yield
+            await store.given_up()
         if entry is not None:
             await entry.close()
         await background.close()
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await ended(watching)
         if trail is not None and ledger is not None:
             await ledger.close()
             await trail.close()
@@ -312,12 +312,12 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
     others.router.routes.extend(calendar.routes(store, settings.base_url))
     if entry is not None or settings.auth == "off":
         others.router.routes.extend(realtime.routes(store, entry.authorization.bearer if entry is not None else None))
-    others.include_router(pages(front_page_of(settings), store.ping, metrics_of(settings, entry)))
+    others.router.routes.extend(pages(front_page_of(settings), store.ping, metrics_of(settings, entry)))
     if entry is not None:
         others.router.routes.extend(entry.routes())
     described = Described(known, TABLE, OPERATIONS, settings.base_url, needs_token=gate is not None)
     others.include_router(description_pages(described, settings.base_url))
-    others.include_router(prescription_keys(context))
+    others.router.routes.append(prescription_keys(context))
     front: ASGIApp = Front(fhir, PageDoor(others, Rate(settings.auth_requests_per_minute)))
     if settings.cors_origins:
         # Without access control, any page that is open in a browser on this machine could read every record: then only

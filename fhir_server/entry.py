@@ -24,6 +24,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.model.access import Caller, Identity
 from fhir_server.model.clock import new_id
+from fhir_server.model.ending import ended
 from fhir_server.model.happening import Happening, Trail
 from fhir_server.policies.glass import BreakGlass, Glass
 from fhir_server.policies.policies import Policies
@@ -192,9 +193,7 @@ class Entry:
         ]
 
     async def close(self) -> None:
-        for task in self._watching:
-            task.cancel()
-        await asyncio.gather(*self._watching, return_exceptions=True)
+        await ended(self._watching)
         await self.accounts.close()
         await asyncio.to_thread(self._rows.close)
 

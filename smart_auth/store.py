@@ -8,15 +8,23 @@ it in the journal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
+import pymongo
 from pymongo import IndexModel, MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 PREFIX = "auth_"
+
+#: How long a primary is waited for, in an election too; as long as for the resources.
+SELECTION_MS: Final = 10_000
+
+#: For saying good-bye to a database that may be gone.
+CLOSING_S: Final = 1.0
 
 Row = dict[str, Any]
 
@@ -53,7 +61,9 @@ class AuthStore:
     @classmethod
     def connect(cls, uri: str, database: str) -> AuthStore:
         """Connects when first used."""
-        client: MongoClient[Row] = MongoClient(uri, tz_aware=True, appname="healthsphere-auth")
+        client: MongoClient[Row] = MongoClient(
+            uri, tz_aware=True, appname="healthsphere-auth", serverSelectionTimeoutMS=SELECTION_MS
+        )
         return cls(client, database)
 
     def rows(self, name: str) -> Collection[Row]:
@@ -66,4 +76,6 @@ class AuthStore:
             self.rows(name).create_indexes(list(indexes))
 
     def close(self) -> None:
-        self.client.close()
+        """Close the connections; whoever still waits in another thread for a database that has gone is told so."""
+        with suppress(PyMongoError), pymongo.timeout(CLOSING_S):
+            self.client.close()

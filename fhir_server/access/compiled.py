@@ -53,7 +53,8 @@ class Compiler:
             condition = await self._of_layer(layer, resource_type, verb)
             if condition is NOTHING:
                 return NOTHING
-            if condition is not ANYTHING:
+            # The scopes and the role of a patient often say the same: then it need not be looked at twice.
+            if condition is not ANYTHING and condition not in conditions:
                 conditions.append(condition)
         denied = await self._of_denials(policy.denials, resource_type, verb)
         if denied is ANYTHING:

@@ -29,6 +29,7 @@ from pathlib import Path
 from fhir_server.audit.chain import GENESIS, Link, link_of, linked, row_of
 from fhir_server.audit.event import FAILED, Batch, Event, Eventful, happened, pack
 from fhir_server.model.clock import now_us
+from fhir_server.model.ending import ended
 from fhir_server.model.errors import UnavailableError
 from fhir_server.storage.batches import Batches
 
@@ -207,8 +208,7 @@ class Trail:
         self._wake.set()
         _, late = await asyncio.wait({self._task}, timeout=self._pace.closing_s)
         if late:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended([self._task])
             _log.error("%d audit events could not be written before the end", self.pending)
         self._task = None
         if self._timer is not None:

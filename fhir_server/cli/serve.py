@@ -162,7 +162,8 @@ def _watch(embedded: EmbeddedMongo | None, workers: Workers) -> list[int]:
 
     def stop(code: int) -> None:
         time.sleep(SAME_SIGNAL_S)
-        # Nothing can be saved any more; what waits for the database's answer would keep the process for good.
+        # Nothing can be saved any more. All has been seen to end by itself within twelve seconds, since whoever waits
+        # for the database is let go (`storage.database.given_up`); this is for what nobody has seen yet.
         guard = threading.Timer(WITHOUT_DATABASE_S, _end, (ended,))
         guard.daemon = True
         guard.start()

@@ -19,6 +19,13 @@ from fhir_server.policies.reach import WRITING
 #: What a change asks for, any of these: an update may turn out to be a create.
 CHANGES: dict[str, tuple[Verb, ...]] = {"POST": ("c",), "PUT": ("u", "c"), "PATCH": ("u",), "DELETE": ("d",)}
 
+#: What is asked for most, by method and shape of the address.
+PLAIN: dict[tuple[str, str], Verb] = {
+    ("GET", "{type}/{id}"): "r",
+    ("GET", "{type}"): "s",
+    ("POST", "{type}/_search"): "s",
+}
+
 _WORDS: dict[Verb, str] = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
@@ -67,7 +74,10 @@ def require_interaction(context: Context, row: Interaction, request: Request) ->
     if not row.shape.startswith("{type}"):
         return
     resource_type = request.path[0]
-    if row.shape.startswith("{type}/{id}/{member}"):
+    if (plain := PLAIN.get((row.method, row.shape))) is not None:
+        if not context.caller.policy.may(resource_type, plain):
+            require(context, resource_type, plain)
+    elif row.shape.startswith("{type}/{id}/{member}"):
         if request.path[2] != "*":
             require(context, request.path[2], "s")
     elif row.method == "GET" or row.shape.endswith("_search"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from fhir_server.model.ending import ended
+
 
 async def ended_soon(tasks: set[asyncio.Task[Any]], within_s: float) -> None:
     """Wait for tasks that were told to end, and cancel those that do not: their database may be gone."""
     if tasks:
         await asyncio.wait(tasks, timeout=within_s)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await ended(tasks)

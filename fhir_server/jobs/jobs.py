@@ -24,6 +24,7 @@ from fhir_server.jobs.lease import FREE, LASTS_S, Lease, LeaseLostError
 from fhir_server.jobs.run import PAGES, Run, pages_of
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id, now_us
+from fhir_server.model.ending import ended
 from fhir_server.model.errors import FhirError, Issue, UnavailableError
 from fhir_server.storage.rows import Row, Rows
 from fhir_server.storage.unit import Unit
@@ -96,10 +97,7 @@ class Jobs:
         self._room.set()
         if self._watching is not None:
             await self._watching
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await ended(self._running)
 
     async def start(self, kind: str, subject: str, wanted: Mapping[str, Any]) -> Job:
         """Begin a job, or have it wait where this process has no room, and return.

@@ -19,6 +19,7 @@ from fhir_server.jobs.fault import fault_of
 from fhir_server.jobs.follower import Changed, Follower, changed_of, itself
 from fhir_server.jobs.trunk import Branch, Trunk
 from fhir_server.model.clock import instant_of, now_us
+from fhir_server.model.ending import ended
 from fhir_server.model.errors import FhirError, UnavailableError
 from fhir_server.storage.changes_stream import ChangesStream, Entry, HistoryLostError, Key, Position
 from fhir_server.storage.document import Version
@@ -144,8 +145,7 @@ class Lane:
                 if self._asked:
                     await self._handle_asked()
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            await ended([reading])
 
     async def _next(self, ahead: asyncio.Queue[Entry], reading: asyncio.Task[None]) -> list[Entry]:
         """What was read meanwhile; waits for an entry, unless the lane is woken or something is to be kept."""

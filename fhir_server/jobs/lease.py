@@ -30,6 +30,7 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from fhir_server.model.ending import ended
 from fhir_server.model.errors import FhirError
 from fhir_server.storage.rows import NOW, WATCH, Row, Rows, plain
 
@@ -117,8 +118,7 @@ class Lease:
             enough.set()
             # It may end by itself: the driver leaves a half-made connection behind when it is cancelled.
             await asyncio.wait({working, renewing}, timeout=1.0)
-            renewing.cancel()
-            await asyncio.gather(working, renewing, return_exceptions=True)
+            await ended([working, renewing])
 
     async def _renew(self, enough: asyncio.Event) -> None:
         """Renew the lease until it is enough; return early when it is another's, or may be one's own no longer."""

@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+import pymongo
 from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
 from bson.decimal128 import Decimal128
 from bson.errors import InvalidDocument
@@ -18,7 +19,6 @@ from pymongo.errors import (
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
-    InvalidOperation,
     NetworkTimeout,
     OperationFailure,
     PyMongoError,
@@ -33,6 +33,10 @@ DURABLE = WriteConcern(w="majority", j=True)
 
 #: For saying good-bye to a database.
 CLOSING_S = 3.0
+
+#: How long a server that ends waits for its database to answer, and for who waits in a closed client to notice.
+PATIENCE_S = 5.0
+NOTICED_S = 0.7
 
 MONGO_TOO_LARGE = 10334
 MONGO_CACHE_OVERFLOW = 388
@@ -83,10 +87,28 @@ def database_of(client: Client, name: str) -> Any:
 
 async def disconnected(client: Client) -> None:
     """Close a client, whether or not there still is a database."""
-    # Cursors that were left open are closed at a server that may be gone; one of them is then told as a wrong use.
-    with suppress(InvalidOperation, TimeoutError):
-        async with asyncio.timeout(CLOSING_S):
+    # Sessions and cursors that were left open are closed at a server that may be gone; one of them is then told as a
+    # wrong use. The driver's own limit, not a cancellation: that can leave its locks to nobody (`given_up`).
+    with suppress(PyMongoError, TimeoutError), pymongo.timeout(CLOSING_S):
+        async with asyncio.timeout(2 * CLOSING_S):
             await client.close()
+
+
+async def given_up(client: Client) -> bool:
+    """Close a client at once if its database does not answer any more; whether that was so.
+
+    For the end of a server, whose tasks may all wait for that database. A closed client ends their waiting by itself,
+    within half a second. To cancel them instead is not safe with Python 3.11: they wait by `asyncio.wait_for`, which
+    can lose a cancellation (see `model.ending`); and of two cancellations that come soon after each other, the second
+    makes the waiting one let go of a lock that it does not have yet. It was seen that the driver's lock then belonged
+    to nobody, and that a task which still waited for it kept the event loop, and so the process, for good.
+    """
+    with suppress(PyMongoError, TimeoutError), pymongo.timeout(PATIENCE_S):
+        await client.admin.command("ping")
+        return False
+    await disconnected(client)
+    await asyncio.sleep(NOTICED_S)
+    return True
 
 
 @contextmanager

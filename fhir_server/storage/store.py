@@ -19,7 +19,7 @@ from fhir_server.model.access import Verb
 from fhir_server.storage.batches import Batches
 from fhir_server.storage.blobs import Blobs
 from fhir_server.storage.changes_stream import ChangesStream
-from fhir_server.storage.database import DURABLE, Client, database_of, translated
+from fhir_server.storage.database import DURABLE, Client, database_of, given_up, translated
 from fhir_server.storage.document import (
     FIELDS,
     HISTORY,
@@ -102,7 +102,9 @@ class Store:
             names = await self._database.list_collection_names(filter={"name": {"$not": {"$regex": "^[_a-z]"}}})
         return sorted(names)
 
-    # --- reading ----------------------------------------------------------------------------------------------------
+    async def given_up(self) -> bool:
+        """Whether the database has gone: then nobody waits for it any more; for the end of the server."""
+        return await given_up(self._client)
 
     # --- how long a write is awaited --------------------------------------------------------------------------------
 

@@ -5,8 +5,9 @@ Spec: RFC 7517
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from fhir_server.interactions.context import Context
 from resources.prescription.keys import all_published
@@ -17,15 +18,13 @@ PATH = "/prescription-keys.json"
 MAX_AGE_S = 300
 
 
-def prescription_keys(context: Context) -> APIRouter:
+def prescription_keys(context: Context) -> Route:
     """The one address: open to all, since it holds nothing secret."""
-    router = APIRouter()
 
-    @router.get(PATH, include_in_schema=False)
-    async def keys() -> JSONResponse:
+    async def keys(_: Request) -> JSONResponse:
         headers = {"Cache-Control": f"public, max-age={MAX_AGE_S}"}
         return JSONResponse(
             {"keys": await all_published(context)}, headers=headers, media_type="application/jwk-set+json"
         )
 
-    return router
+    return Route(PATH, keys)

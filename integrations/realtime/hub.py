@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from fhir_server.model.ending import ended
 from fhir_server.model.errors import FhirError
 from fhir_server.storage.store import Store
 from resources.notification.events import heads_of
@@ -64,9 +65,7 @@ class Hub:
                 del self._waiting[person]
             if not self._waiting and self._looking is not None:
                 looking, self._looking = self._looking, None
-                looking.cancel()
-                with suppress(asyncio.CancelledError):
-                    await looking
+                await ended([looking])
 
     async def _look(self) -> None:
         known: dict[str, int] = {}

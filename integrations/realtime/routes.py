@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fhir_server.model.access import NOBODY, Identity
+from fhir_server.model.ending import ended
 from fhir_server.model.errors import FhirError, ForbiddenError, UnauthorizedError
 from fhir_server.storage.store import Store
 from integrations.realtime.hub import FullError, Hub
@@ -115,9 +116,7 @@ class Realtime:
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (reading, writing):
-                task.cancel()
-            await asyncio.gather(reading, writing, return_exceptions=True)
+            await ended([reading, writing])
 
     async def _told(self, socket: WebSocket, person: str, identity: Identity) -> None:
         stream = signals(self._hub, self._store, person, identity, last_of(socket), self._door.stands)

@@ -21,6 +21,7 @@ from fhir_server.access.attachments import addresses_of
 from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.model.clock import new_id
+from fhir_server.model.ending import ended
 from fhir_server.model.errors import FhirError, NotFoundError, UnavailableError
 from fhir_server.repository.repository import Change
 from fhir_server.storage.document import Blob, Version, version_of
@@ -64,9 +65,7 @@ async def examining(context: Context) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await ended([task])
 
 
 async def _examine_always(context: Context) -> None:

@@ -112,6 +112,11 @@ CALLERS: dict[str, Identity] = {
     **{f"patient-{p.letter}": in_person(p, "patient", scopes("patient")) for p in (A, B, E, F)},
     **{f"proxy-{p.letter}": in_person(p, "proxy", scopes("patient")) for p in (E, F)},
     **{f"granular-{p.letter}": in_person(p, "patient", GRANULAR) for p in (E, F)},
+    # A patient whose account acts for two others, too: a parent, say.
+    "guardian": Identity(
+        *("guardian", "app", "patient", scopes("user"), "s", f"Patient/{A.name}"),
+        patients=(f"Patient/{E.name}", f"Patient/{F.name}"),
+    ),
     "doctor": at_work("doctor", "practitioner", "Organization/ours"),
     "colleague": at_work("colleague", "practitioner", "Organization/ours"),
     "rival": at_work("rival", "practitioner", "Organization/theirs"),

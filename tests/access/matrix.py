@@ -80,6 +80,7 @@ CASES = [
     case(B, X, "patient-a", "Patient", "Observation", "Binary"),
     case(B, X, "proxy-e", "Patient", "Provenance"),
     case(B, X, "granular-e", "Observation"),
+    case(B, X, "guardian", "Patient", "Observation"),
     case(B, X, "doctor", "Encounter", "Task"),
     case(B, X, "rival", "Composition", "Communication"),
     case(B, X, "pharmacist", "MedicationRequest", "Patient"),
@@ -95,6 +96,7 @@ CASES = [
     # Somebody in care of whom a part is hidden.
     case(E, F, "patient", "Patient", "Observation"),
     case(E, F, "proxy", "Consent", "Communication"),
+    case(E, F, "guardian", "Observation", "Communication"),
     case(E, F, "granular", "Observation"),
     case(E, F, "doctor", "Observation", "DocumentReference", "Provenance"),
     case(E, F, "pharmacist", "MedicationRequest", "Task"),
@@ -114,6 +116,7 @@ SEEN = {
     "patient-a": (A, 60),
     "patient-e": (E, 1),
     "proxy-e": (E, 1),
+    "guardian": (A, 60),
     "colleague": (D, 60),
     "doctor": (E, 1),
     "pharmacist": (E, 1),

@@ -381,6 +381,7 @@ def test_every_format_is_written_and_read(claimant: Claimant) -> None:
 
 PATCHES: dict[str, str] = {
     "application/json-patch+json": '[{"op":"add","path":"/active","value":true}]',
+    "application/merge-patch+json": '{"active":true}',
     "application/fhir+json": (
         '{"resourceType":"Parameters","parameter":[{"name":"operation","part":[{"name":"type","valueCode":"add"},'
         '{"name":"path","valueString":"Patient"},{"name":"name","valueString":"active"},'

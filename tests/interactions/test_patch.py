@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 XML_PATCH = {"Content-Type": "application/xml-patch+xml"}
 FHIR_JSON = {"Content-Type": "application/fhir+json"}
 
@@ -104,6 +105,48 @@ def test_a_fhirpath_patch_can_come_in_xml(client: httpx.Client) -> None:
     )
     assert answer.status_code == 200
     assert answer.json().keys() == {"resourceType", "id", "meta", "gender"}
+
+
+def test_a_merge_patch_says_what_is_to_be_there_and_by_null_what_is_to_be_gone(client: httpx.Client) -> None:
+    address = created(client, gender="male", name=[{"family": "Okafor", "given": ["Ada", "Grace"]}])
+    patch = {"active": False, "gender": None, "name": [{"family": "Okonkwo"}], "maritalStatus": {"text": "?"}}
+    answer = client.patch(address, content=json.dumps(patch), headers=MERGE_PATCH)
+    assert (answer.status_code, answer.headers["ETag"]) == (200, 'W/"2"')
+    changed = {name: value for name, value in answer.json().items() if name not in ("resourceType", "id", "meta")}
+    assert changed == {"active": False, "name": [{"family": "Okonkwo"}], "maritalStatus": {"text": "?"}}
+    assert client.get(address).json() == answer.json()
+
+
+def test_a_merge_patch_is_checked_as_every_patch_is(client: httpx.Client) -> None:
+    address = created(client)
+
+    def refused(content: str, url: str = address, **headers: str) -> tuple[int, str]:
+        answer = client.patch(url, content=content, headers={**MERGE_PATCH, **headers})
+        return answer.status_code, answer.json()["issue"][0]["details"]["coding"][0]["code"]
+
+    assert refused('[{"op":"remove","path":"/active"}]') == (400, "HS-PATCH-FORMAT")
+    assert refused('{"id":"another"}') == (422, "HS-PATCH-IDENTITY")
+    assert refused('{"resourceType":"Group"}') == (422, "HS-PATCH-IDENTITY")
+    assert refused('{"gender":"unheard-of"}')[0] == 400
+    assert refused('{"active":false}', **{"If-Match": 'W/"7"'})[0] == 412
+    assert refused('{"active":false}', "Patient/never-was")[0] == 404
+    assert client.get(address).headers["ETag"] == 'W/"1"'
+
+
+def test_an_object_in_plain_json_that_is_no_parameters_is_a_merge_patch(client: httpx.Client) -> None:
+    address = created(client)
+    answer = client.patch(address, json={"active": False})  # as fhirpy sends it
+    assert (answer.status_code, answer.json()["active"]) == (200, False)
+    strict = client.patch(address, content='{"active":true}', headers=FHIR_JSON)
+    assert (strict.status_code, "application/merge-patch+json" in diagnostics(strict)) == (400, True)
+
+
+def test_a_merge_patch_can_be_conditional(client: httpx.Client) -> None:
+    criteria, member = identified()
+    created(client, **member)
+    answer = client.patch(f"Patient?{criteria}", content='{"active":null}', headers=MERGE_PATCH)
+    assert answer.status_code == 200
+    assert "active" not in answer.json()
 
 
 def test_an_xml_patch_works_on_the_xml_form(client: httpx.Client) -> None:
@@ -440,6 +483,7 @@ CHANGES = [
         "application/xml-patch+xml",
         '<diff xmlns="http://hl7.org/fhir"><add sel="Patient/active" pos="after"><gender value="other"/></add></diff>',
     ),
+    binary("application/merge-patch+json", '{"gender":"other"}'),
 ]
 
 
@@ -458,7 +502,7 @@ def test_entries_can_be_patches_in_each_format(client: httpx.Client, kind: str) 
     )
     assert answer.status_code == 200, answer.text
     responses = [row["response"] for row in answer.json()["entry"]]
-    assert [(r["status"], r["etag"]) for r in responses] == [("200", 'W/"2"')] * 4
+    assert [(r["status"], r["etag"]) for r in responses] == [("200", 'W/"2"')] * 5
     for address in (*addresses, conditional):
         assert client.get(address).json()["gender"] == "other"
     assert client.get(f"{conditional}/_history").json()["entry"][0]["request"]["method"] == "PATCH"
@@ -493,7 +537,7 @@ def test_a_patch_that_fails_fails_its_entry_or_the_whole_transaction(
     assert client.get(address).headers["ETag"] == 'W/"1"'
 
 
-@pytest.mark.parametrize("form", ["fhirpath", "fhirpath whole", "json", "json whole", "xml", "xml whole"])
+@pytest.mark.parametrize("form", ["fhirpath", "fhirpath whole", "json", "json whole", "xml", "xml whole", "merge"])
 def test_links_in_a_patch_follow_to_other_entries(client: httpx.Client, form: str) -> None:
     urn = f"urn:uuid:{uuid.uuid4()}"
     whole = form.endswith("whole")
@@ -507,6 +551,9 @@ def test_links_in_a_patch_follow_to_other_entries(client: httpx.Client, form: st
             if not whole:
                 row |= {"path": "/managingOrganization/reference", "value": urn}
             change = binary("application/json-patch+json", json.dumps([row]))
+        case "merge":
+            row = {"managingOrganization": {"reference": urn}}
+            change = binary("application/merge-patch+json", json.dumps(row))
         case _:
             selector = "Patient/managingOrganization/reference" + ("" if whole else "/@value")
             content = f'<reference value="{urn}"/>' if whole else urn

@@ -1,7 +1,6 @@
 """Backend services that nobody here wrote, against a server process: PyPI `smart-fetch`, and PyPI `fhirpy`.
 
-`smart-fetch crawl` finds the records of patients by searches. What `fhirpy` calls a patch is a merge patch, which is
-none of the three kinds of R4; everything else of it is tried.
+`smart-fetch crawl` finds the records of patients by searches. What `fhirpy` calls a patch is a merge patch.
 
 Both run in an environment of their own, as they would beside a hospital's other programs: what they need (AWS clients,
 Arrow) is nothing for the environment of the server. It is made once for each version, and kept.
@@ -265,11 +264,15 @@ found = client.resources("Observation").search(patient="ida").limit(25).fetch_al
 assert sorted(o.id for o in found) == sorted(f"ida-{n}" for n in range(60)), len(found)
 assert client.resources("Observation").search(patient="ida").count() == 60
 made = client.resource("Observation", status="final", code={"text": "height"}, subject=ida.to_reference())
+made["bodySite"] = {"text": "all of it"}
 made.save()
 assert made.id and made.meta["versionId"] == "1", made
 made["status"] = "amended"
 made.save()
 assert client.reference("Observation", made.id).to_resource()["status"] == "amended"
+patched = client.patch("Observation", made.id, note=[{"text": "standing"}], bodySite=None)
+assert patched["note"] == [{"text": "standing"}] and patched["status"] == "amended", patched
+assert "bodySite" not in patched, patched
 made.delete()
 try:
     client.reference("Observation", made.id).to_resource()

@@ -9,7 +9,7 @@ from typing import Any
 
 from fhir_server.http.negotiate import FHIR_JSON, FHIR_NDJSON, FHIR_XML, FORM
 from fhir_server.http.openapi.schemas import ANY, reference_to
-from fhir_server.patching.formats import JSON_PATCH, PATCH_FORMATS, XML_PATCH
+from fhir_server.patching.formats import JSON_PATCH, MERGE_PATCH, PATCH_FORMATS, XML_PATCH
 from profiles.registry import Registry
 
 Json = dict[str, Any]
@@ -54,6 +54,10 @@ def format_schemas() -> dict[str, Json]:
                 "properties": {"op": {"type": "string"}, "path": {"type": "string"}, "value": {}},
             },
         },
+        "patch.merge": {
+            "type": "object",
+            "description": "JSON Merge Patch (RFC 7396): what is to be there, and null for what is to be gone.",
+        },
         "patch.xml": {"type": "string", "description": "XML Patch (RFC 5261).", "contentMediaType": XML_PATCH},
         "form": {"type": "object", "additionalProperties": {"type": "string"}},
     }
@@ -87,7 +91,13 @@ def bodies_of(registry: Registry) -> dict[str, Json]:
         name: {"required": True, "content": _resource(name)} for name in (ANY, *registry.resource_types)
     }
     found["Binary"]["content"] = {"*/*": {}, **_resource("Binary")}
-    schemas = {JSON_PATCH: "patch.json", XML_PATCH: "patch.xml", FHIR_JSON: "Parameters", FHIR_XML: "fhir.xml"}
+    schemas = {
+        JSON_PATCH: "patch.json",
+        MERGE_PATCH: "patch.merge",
+        XML_PATCH: "patch.xml",
+        FHIR_JSON: "Parameters",
+        FHIR_XML: "fhir.xml",
+    }
     found["Patch"] = {
         "required": True,
         "content": {form: {"schema": reference_to(schemas.get(form, "fhir.xml"))} for form in PATCH_FORMATS},
