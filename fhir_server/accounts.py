@@ -41,7 +41,6 @@ def rules_of(settings: Settings) -> AccountRules:
     return AccountRules(
         self_registration=settings.self_registration == "on",
         applications=settings.doctor_applications == "on",
-        approvals=settings.doctor_approvals,
         second_factor_roles=frozenset(cast("tuple[Role, ...]", settings.second_factor_roles)),
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_lasts=timedelta(hours=settings.session_hours),

@@ -224,6 +224,8 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             settings.retention_file,
             settings.prescription_collect_days,
             settings.pharmacy_feed_days,
+            settings.doctor_approvals,
+            settings.if_match_types,
         ),
         data_dir=settings.data_dir,
         table=TABLE,

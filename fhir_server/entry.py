@@ -15,6 +15,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from fhir_server import doctors
 from fhir_server.access.entrance import Entrance
 from fhir_server.accounts import account_side_of
 from fhir_server.authorization import authorization_server_of, terms_of
@@ -106,8 +107,10 @@ class Entry:
                 bearer=self._identity_of,
                 session_ended=self._session_ended,
                 account_ended=self._account_ended,
+                applications=doctors.DoctorApplications(server),
             ),
         )
+        doctors.join(server, self.accounts.verification)
         self._operator = OperatorToken(load_or_create(settings.access_token_file))
         self.authorization = authorization_server_of(
             settings,

@@ -81,6 +81,11 @@ class CareSettings(BaseSettings):
         ("application/pdf", "image/*", "text/plain", "text/csv", "application/dicom"),
         description="Media types of documents that are taken; `image/*` is a group, `*/*` is any.",
     )
+    if_match_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Resource types, separated by commas, of which a change must say by `If-Match` which version it is "
+        "of (428 otherwise). `none`: none.",
+    )
     prescription_collect_days: int = Field(
         14, ge=1, le=365, description="Days after which patient and prescriber are told that nothing was collected."
     )

@@ -207,7 +207,7 @@ class Settings(CareSettings, TerminologySettings, ValidationSettings):
     self_registration: Literal["on", "off"] = Field("on", description="Whether patients may register by themselves.")
     doctor_applications: Literal["on", "off"] = Field("on", description="Whether doctors may apply for an account.")
     doctor_approvals: int = Field(
-        1, ge=1, le=5, description="How many administrators must verify a doctor before the account is active."
+        2, ge=1, le=5, description="How many administrators must verify a doctor before the account is active."
     )
     second_factor_roles: Annotated[tuple[str, ...], NoDecode] = Field(
         ("administrator",),
@@ -287,7 +287,7 @@ class Settings(CareSettings, TerminologySettings, ValidationSettings):
             return tuple(part for part in parts if part and part != "none")
         return value
 
-    @field_validator("trusted_proxies", "outbound_allow", "document_types", mode="before")
+    @field_validator("trusted_proxies", "outbound_allow", "document_types", "if_match_types", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):

@@ -10,7 +10,18 @@ from fhir_server.interactions.operations import OPERATIONS as INTERACTIONS
 from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.model.errors import FhirError
 from fhir_server.repository.rules import Rules
-from resources import communication, document, erasure, export, notification, scheduling, ticket
+from resources import (
+    communication,
+    directory,
+    document,
+    erasure,
+    export,
+    notification,
+    profile,
+    scheduling,
+    ticket,
+    verification,
+)
 from resources.dispensing import part as dispensing
 from resources.healthlog import part as healthlog
 from resources.monitoring import part as monitoring
@@ -29,6 +40,9 @@ PARTS: tuple[Part, ...] = (
     communication.PART,
     ticket.PART,
     notification.PART,
+    verification.PART,
+    directory.PART,
+    profile.PART,
 )
 
 #: Every operation of this server.

@@ -35,6 +35,7 @@ from smart_auth.passkeys import Passkeys
 from smart_auth.passwords import Passwords
 from smart_auth.ports import (
     AccountEnded,
+    Applications,
     ConnectedApp,
     ConnectedApps,
     CredentialsChanged,
@@ -64,6 +65,7 @@ class Neighbours:
         bearer: who an access token belongs to, for the admin API
         session_ended: ends what apps were given for as long as somebody is signed in
         account_ended: ends what somebody has of this server without signing in
+        applications: how doctors are verified; None where none are, as on the command line
     """
 
     records: Resources
@@ -73,6 +75,7 @@ class Neighbours:
     bearer: Bearer
     session_ended: SessionEnded = nothing_ends
     account_ended: AccountEnded = nothing_more
+    applications: Applications | None = None
 
 
 class NoApps:
@@ -148,6 +151,7 @@ class AccountSide:
             sessions=self.sessions,
             letters=Letters(mail, origin, rules.product),
             records=neighbours.records,
+            applications=neighbours.applications,
             trail=neighbours.trail,
             vault=vault,
             apps=neighbours.apps,

@@ -144,6 +144,11 @@ class Accounts:
     def row_of_email(self, email: str) -> Row | None:
         return self._rows.find_one({"key": email_key(email)})
 
+    def row_of_user(self, fhir_user: str) -> Row | None:
+        """The account of a resource: the one that has applied with it, where there are several."""
+        rows = list(self._rows.find({"fhir_user": fhir_user}).sort("created_at", 1).limit(50))
+        return next((row for row in rows if "verification" in row), rows[0] if rows else None)
+
     def row_of_outside(self, provider: str, subject: str) -> Row | None:
         return self._rows.find_one({"outside": {"$elemMatch": {"provider": provider, "subject": subject}}})
 

@@ -73,7 +73,7 @@ class Administration:
         patients: Sequence[str] = (),
     ) -> tuple[Account, str]:
         """Prepare an account and mail its link, whose token is given, too. Staff without a Practitioner get one when
-        they take it up.
+        they take it up; doctors apply with it.
 
         Raises:
             FieldError: a field is not possible.
@@ -82,7 +82,8 @@ class Administration:
         kept = await self.checked(email, name, role, fhir_user, organization, patients)
         resource: dict[str, Any] | None = None
         if not fhir_user and role in ("practitioner", "pharmacy", "front-desk"):
-            resource = people.practitioner(people.name_of(name), kept["email"], active=True)
+            # One who invites a doctor is one pair of eyes; two verify whoever treats patients.
+            resource = people.practitioner(people.name_of(name), kept["email"], active=role != "practitioner")
         return await self._registrar.invite(**kept, by=by, inviter=inviter, visit=visit, resource=resource)
 
     async def checked(

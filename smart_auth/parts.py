@@ -13,6 +13,7 @@ from smart_auth.letters import Letters
 from smart_auth.passwords import Passwords
 from smart_auth.ports import (
     AccountEnded,
+    Applications,
     ConnectedApps,
     CredentialsChanged,
     Resources,
@@ -31,7 +32,6 @@ class AccountRules:
     Attributes:
         self_registration: whether patients may register by themselves
         applications: whether doctors may apply
-        approvals: how many administrators must verify a doctor; nobody counts twice
         second_factor_roles: who may not sign in with a password alone
         session_idle, session_lasts: see `sessions`
         product: the name in titles, mails and authenticator apps
@@ -40,7 +40,6 @@ class AccountRules:
 
     self_registration: bool = True
     applications: bool = True
-    approvals: int = 1
     second_factor_roles: frozenset[Role] = frozenset({"administrator"})
     session_idle: timedelta = timedelta(hours=1)
     session_lasts: timedelta = timedelta(hours=12)
@@ -78,6 +77,7 @@ class Parts:
     sessions: BrowserSessions
     letters: Letters
     records: Resources
+    applications: Applications | None
     trail: Trail
     vault: Vault
     apps: ConnectedApps

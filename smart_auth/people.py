@@ -45,12 +45,17 @@ class PersonName:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What a doctor says of themselves; somebody verifies it."""
+    """What a doctor says of themselves; somebody verifies it.
+
+    Attributes:
+        until: the last day of the licence; empty where it does not end
+    """
 
     specialty: str
     licence: str
     issuer: str
     organization: str = ""
+    until: str = ""
 
     def as_row(self) -> dict[str, str]:
         return {
@@ -58,6 +63,7 @@ class Application:
             "licence": self.licence,
             "issuer": self.issuer,
             "organization": self.organization,
+            "until": self.until,
         }
 
 
@@ -98,6 +104,7 @@ def practitioner(
                 "identifier": [{"value": application.licence}],
                 "code": {"text": application.specialty},
                 "issuer": {"display": application.issuer},
+                **({"period": {"end": application.until}} if application.until else {}),
             }
         ]
     return resource

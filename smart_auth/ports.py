@@ -54,6 +54,49 @@ class Resources(Protocol):
         """Make a new version of a resource."""
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One decision on a doctor.
+
+    Attributes:
+        by: the id of the account of who decided
+        decision: `approve`, `reject` or `reopen`
+    """
+
+    by: str
+    decision: str
+    at: datetime
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorStanding:
+    """How a doctor stands.
+
+    Attributes:
+        state: `applied`, `verified` or `rejected`
+        version: goes up with each change
+    """
+
+    state: str
+    decisions: tuple[Decided, ...]
+    version: int
+
+
+class Applications(Protocol):
+    """The process by which doctors are verified, which is one of FHIR resources: accounts only follow it."""
+
+    async def open(self, practitioner: str, account_id: str) -> None:
+        """Have an application of a Practitioner, whose account has just been proven."""
+
+    async def decide(self, practitioner: str, decision: str, by: str, user: str | None, note: str) -> DoctorStanding:
+        """Decide on an application, in the name of an account and of its resource.
+
+        Raises:
+            FhirError: it is not possible, or not for this person; the text says why.
+        """
+
+
 class Records(Resources, Protocol):
     """The FHIR resources that accounts and launches are about."""
 

@@ -132,6 +132,7 @@ class Registrar:
             raise LinkError from None
         try:
             reference = await parts.records.create(_resource(wanted), row["_id"])
+            await self._opened(reference, row)
         except FhirError:
             await run_in_threadpool(parts.accounts.remove_unproven, row["_id"])
             await run_in_threadpool(parts.tickets.put_back, VERIFY, token, data, parts.rules.verification_lasts)
@@ -210,6 +211,10 @@ class Registrar:
             EmailTakenError: the address has an account.
         """
         parts = self._parts
+        applies = role == "practitioner" and resource is not None
+        more: dict[str, Any] = (
+            {"verification": {"state": "applied", "decisions": [], "since": now()}} if applies else {}
+        )
         row = await run_in_threadpool(
             lambda: parts.accounts.add(
                 email=email,
@@ -222,6 +227,7 @@ class Registrar:
                 invited_by=by,
                 inviter=inviter,
                 resource=resource,
+                **more,
             )
         )
         await parts.note("account", f"invited as {role} by {by}", visit, account_id=row["_id"])
@@ -268,6 +274,7 @@ class Registrar:
         if fhir_user is None and row.get("resource"):
             try:
                 fhir_user = await parts.records.create(row["resource"], row["_id"])
+                await self._opened(fhir_user, row)
             except FhirError:
                 await run_in_threadpool(parts.tickets.put_back, INVITE, token, data, parts.rules.invitation_lasts)
                 raise
@@ -288,6 +295,11 @@ class Registrar:
             raise LinkError
         await parts.note("account", "invitation taken up", visit, account_id=row["_id"], fhir_user=fhir_user)
         return done
+
+    async def _opened(self, practitioner: str, row: Row) -> None:
+        """Have the application of a doctor. Whoever decides on one that is missing opens it, should this end here."""
+        if "verification" in row and self._parts.applications is not None:
+            await self._parts.applications.open(practitioner, row["_id"])
 
     async def posted(self, letter: Awaitable[None], visit: Visit, account_id: str = "") -> bool:
         """Send a mail; whether it was handed over. Where not, the trail and the log say so, and people ask again."""

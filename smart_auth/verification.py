@@ -1,4 +1,4 @@
-"""Doctors are verified before they get in: a small state machine over decisions of administrators.
+"""Doctors are verified before they get in: accounts follow a process that is one of FHIR resources.
 
 ```
 applied --approve (as many different people as the rules ask for)--> verified
@@ -6,8 +6,8 @@ applied --reject--> rejected
 verified, rejected --reopen--> applied   (a licence ran out; new papers came)
 ```
 
-An account is `pending` while it is applied, `active` when verified, `disabled` when rejected. Nobody decides on
-themselves, and nobody approves twice.
+Who decides what is the matter of that process (the port `Applications`), by whatever way a decision comes. An account
+is `pending` while it is applied, `active` when verified, `disabled` when rejected.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Literal, cast, get_args
 
 from starlette.concurrency import run_in_threadpool
 
+from fhir_server.model.errors import FhirError
 from smart_auth.accounts import account_of, now
 from smart_auth.model import Account, AccountState
 from smart_auth.parts import Parts, Visit
+from smart_auth.ports import DoctorStanding
 from smart_auth.registration import Registrar
 from smart_auth.store import Row
 
@@ -46,7 +48,7 @@ class DecisionError(Exception):
 
 
 class Verification:
-    """Decides on applications."""
+    """Has administrators decide on applications, and has accounts follow what came of them."""
 
     def __init__(self, parts: Parts, registrar: Registrar) -> None:
         self._parts = parts
@@ -58,66 +60,64 @@ class Verification:
         Raises:
             LookupError: there is no such application.
             DecisionError: it is not possible in this state, or not for this person.
-            FhirError: the Practitioner could not be changed; the account is as before.
         """
         parts = self._parts
         row = await run_in_threadpool(parts.accounts.row, account_id)
-        if row is None or "verification" not in row:
+        if row is None or "verification" not in row or parts.applications is None:
             raise LookupError(account_id)
-        verification = row["verification"]
-        state = verification["state"]
         if account_id == by:
             raise DecisionError("Nobody decides on their own application.")
-        if decision not in ALLOWED[state]:
-            raise DecisionError(f"The application is {state}: only {' or '.join(ALLOWED[state])} is possible.")
-        decisions = list(verification["decisions"])
-        if decision == "approve" and by in _approvers(decisions):
-            raise DecisionError("You have approved this application already: somebody else must, too.")
-        decisions.append({"by": by, "decision": decision, "at": now(), "note": note[:LONGEST_NOTE]})
-        reached = self._reached(state, decision, decisions)
-        if reached != state:
-            await self._set_active(row, reached == "verified")
-        changed = await run_in_threadpool(
-            lambda: parts.accounts.change(
-                account_id,
-                {
-                    "verification": {"state": reached, "decisions": decisions, "since": now()},
-                    "state": ACCOUNT_STATE[reached],
-                },
-                # Somebody who decided at the same moment was first: then this decision is judged anew by its maker.
-                where={"verification.state": state, "verification.decisions": verification["decisions"]},
-            )
-        )
-        if changed is None:
-            current = await run_in_threadpool(parts.accounts.row, account_id)
-            if reached != state and current is not None:
-                # What we have made of the Practitioner is undone, unless it is what was decided.
-                await self._set_active(current, current["verification"]["state"] == "verified")
-            raise DecisionError("Somebody else has just decided: look again.")
+        practitioner = row.get("fhir_user")
+        if not practitioner:
+            raise DecisionError("The Practitioner of this account is not there.")
+        decider = await run_in_threadpool(parts.accounts.row, by)
+        user = (decider or {}).get("fhir_user")
+        try:
+            standing = await parts.applications.decide(practitioner, decision, by, user, note[:LONGEST_NOTE])
+        except FhirError as error:
+            raise DecisionError(str(error)) from error
         await parts.note(
             "account",
-            f"application: {decision} by {by}, now {reached}",
+            f"application: {decision} by {by}, now {standing.state}",
             visit,
             account_id=account_id,
-            fhir_user=row.get("fhir_user"),
+            fhir_user=practitioner,
         )
-        if reached != state:
-            await self._tell(row, reached, visit)
-        return account_of(changed)
+        await self.follow(practitioner, standing, visit)
+        followed = await run_in_threadpool(parts.accounts.row, account_id)
+        return account_of(followed or row)
 
-    def _reached(self, state: str, decision: Decision, decisions: list[Row]) -> str:
-        if decision == "approve":
-            return "verified" if len(_approvers(decisions)) >= self._parts.rules.approvals else state
-        return "rejected" if decision == "reject" else "applied"
-
-    async def _set_active(self, row: Row, active: bool) -> None:
-        """The Practitioner says the same as the account: searches find active doctors."""
-        reference = row.get("fhir_user")
-        resource = await self._parts.records.read(reference) if reference else None
-        if resource is None:
-            raise DecisionError("The Practitioner of this account is not there.")
-        if resource.get("active") != active:
-            await self._parts.records.update({**resource, "active": active}, row["_id"])
+    async def follow(self, practitioner: str, standing: DoctorStanding, visit: Visit | None = None) -> None:
+        """Have the account of a doctor say how the doctor stands; what comes late changes nothing."""
+        parts = self._parts
+        row = await run_in_threadpool(parts.accounts.row_of_user, practitioner)
+        if row is None or "verification" not in row or row["state"] == "unverified":
+            return
+        known = row["verification"]
+        if standing.version <= known.get("version", 0):
+            return
+        decisions = [{"by": d.by, "decision": d.decision, "at": d.at, "note": d.note} for d in standing.decisions]
+        moved = known["state"] != standing.state
+        fields: Row = {
+            "verification": {
+                "state": standing.state,
+                "decisions": decisions,
+                "since": now() if moved else known["since"],
+                "version": standing.version,
+            }
+        }
+        reached = ACCOUNT_STATE[standing.state]
+        if row["state"] == "disabled" and known["state"] != "rejected":
+            fields["state_before"] = reached  # an administrator has disabled it, and enables it again
+        else:
+            fields["state"] = reached
+        changed = await run_in_threadpool(
+            lambda: parts.accounts.change(row["_id"], fields, where={"verification": known, "state": row["state"]})
+        )
+        if changed is None:
+            await self.follow(practitioner, standing, visit)  # somebody was faster: perhaps with what is newer
+        elif moved:
+            await self._tell(row, standing.state, visit or Visit())
 
     async def _tell(self, row: Row, reached: str, visit: Visit) -> None:
         account_id = row["_id"]
@@ -132,14 +132,3 @@ class Verification:
         await self._registrar.posted(
             self._parts.letters.application(row["email"], row["name"], outcome), visit, account_id
         )
-
-
-def _approvers(decisions: list[Row]) -> set[str]:
-    """Who has approved since the application was last opened."""
-    approvers: set[str] = set()
-    for decision in decisions:
-        if decision["decision"] == "approve":
-            approvers.add(decision["by"])
-        else:
-            approvers.clear()
-    return approvers

@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.preconditions import version_required
 from fhir_server.interactions.provenance import Source
 from fhir_server.model.clock import new_id
 from fhir_server.model.errors import ConflictError, InvalidError, PreconditionFailedError
@@ -119,8 +120,14 @@ async def conditional_update(
     criteria: str,
     if_match: int | None,
     source: Source | None = None,
+    *,
+    blind: bool = False,
 ) -> Committed:
-    """Update the one match; create where nothing matches."""
+    """Update the one match; create where nothing matches.
+
+    Args:
+        blind: the change does not say which version it is of, and would have to where there is a match
+    """
     keys = lock_keys(resource_type, criteria)
     await context.repository.store.ensure(resource_type)
 
@@ -128,6 +135,8 @@ async def conditional_update(
         await unit.lock(keys)
         inner = context.within(unit)
         found = await only_match(inner, resource_type, criteria)
+        if found is not None and blind:
+            raise version_required(resource_type)
         change = await change_of(inner, resource_type, resource, found, if_match)
         outcome = await context.repository.commit_one_within(unit, context.repository.check(change))
         if source is not None:

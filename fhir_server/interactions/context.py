@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fhir_server.interactions.outlets import Outlet
-from fhir_server.interactions.ports import PdfSigner, Scanner, SignIn
+from fhir_server.interactions.ports import PdfSigner, Scanner, SignIn, Standing
 from fhir_server.interactions.registration import Creating, Handler, Interaction, Operation
 from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
@@ -48,6 +48,8 @@ class Limits:
     retention_file: Path = Path()
     collect_days: int = 14
     pharmacy_feed_days: int = 180
+    doctor_approvals: int = 2
+    if_match_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Context:
     people are told of things outside of this server, by name. `explaining` completes what is told of some failures.
     `sign_in` leads to the accounts of people; `account_ended` is called when one has ended.
 
-    `terminology` finds code systems and value sets.
+    `terminology` finds code systems and value sets. `standings` are told how doctors stand.
 
     `table` and `operations` list what it does; `dispatch` answers any request by them, for Bundles. Errors come out as
     exceptions. `jobs`, `feed` and `timers` go on beside requests. `caught_up` returns when all that was done until now
@@ -102,6 +104,7 @@ class Context:
     explaining: Mapping[type[FhirError], Explaining] = field(default_factory=dict)
     sign_in: SignIn = field(default_factory=SignIn)
     account_ended: AccountEnded | None = None
+    standings: list[Standing] = field(default_factory=list)
 
     def under(self, caller: Caller, store: Store) -> Context:
         """The same server as a caller sees it, through the store that holds to their policy."""

@@ -14,7 +14,7 @@ from fhir_server.interactions.answers import written
 from fhir_server.interactions.binary import completed
 from fhir_server.interactions.conditional import lock_keys, only_match, process_locks
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.preconditions import if_match
+from fhir_server.interactions.preconditions import if_match, require_version
 from fhir_server.interactions.provenance import source_in
 from fhir_server.interactions.update import ID, malformed_id
 from fhir_server.model.errors import NotFoundError
@@ -33,6 +33,7 @@ async def patch(context: Context, request: Request) -> Answer:
         raise malformed_id(resource_type, resource_id)
     change = patch_in(context, request)
     expected = if_match(request)
+    await require_version(context, request, resource_type, None)
 
     async def find(within: Context) -> Version:
         return await within.repository.read(resource_type, resource_id)
@@ -51,6 +52,7 @@ async def patch_conditional(context: Context, request: Request) -> Answer:
     """
     (resource_type,) = request.path
     change = patch_in(context, request)
+    await require_version(context, request, resource_type, None)
 
     async def find(within: Context) -> Version:
         return await match_of(within, resource_type, request.query)

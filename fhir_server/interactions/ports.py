@@ -102,3 +102,20 @@ class SignIn:
     """The sign-in side, which is made after the context: `accounts` is set as soon as there are any."""
 
     accounts: Accounts | None = None
+
+
+class Standing(Protocol):
+    """What goes by how doctors stand: their accounts."""
+
+    async def follow(
+        self, practitioner: str, state: str, decisions: Sequence[tuple[str, str, str, str]], version: int
+    ) -> None:
+        """Be told how somebody stands; more than once, and perhaps late.
+
+        Args:
+            practitioner: whom it is about, `Practitioner/1`
+            state: `applied`, `verified` or `rejected`
+            decisions: who (the id of an account), what, when and why
+            version: goes up with each change
+        """
+        ...

@@ -6,11 +6,15 @@ Spec: https://hl7.org/fhir/R4/http.html#concurrency, https://hl7.org/fhir/R4/htt
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from fhir_server.model.clock import moment_of_http_date
-from fhir_server.model.errors import InvalidError
+from fhir_server.model.errors import InvalidError, PreconditionRequiredError
 from fhir_server.model.exchange import Request
 from fhir_server.storage.document import Version
+
+if TYPE_CHECKING:
+    from fhir_server.interactions.context import Context
 
 ETAG = re.compile(r'(?:W/)?"([^"]*)"|([A-Za-z0-9.\-]{1,64})')
 
@@ -32,6 +36,40 @@ def etag_version(text: str, name: str) -> int:
 def if_match(request: Request) -> int | None:
     text = request.headers.get("if-match")
     return None if text is None or text.strip() == "*" else etag_version(text, "If-Match")
+
+
+async def require_version(context: Context, request: Request, resource_type: str, resource_id: str | None) -> bool:
+    """Refuse a change that does not say which version it is of, where the settings ask for that.
+
+    Args:
+        resource_id: what is changed, if it is there; None where it is there surely
+
+    Returns:
+        whether nothing was there, so that the change is one that creates it, and nothing else
+
+    Raises:
+        PreconditionRequiredError: 428; there is no `If-Match`.
+    """
+    if not lacks_version(context, request, resource_type):
+        return False
+    if resource_id is not None:
+        standing = await context.repository.current(resource_type, resource_id)
+        if standing is None or standing.body is None:
+            return True
+    raise version_required(resource_type)
+
+
+def lacks_version(context: Context, request: Request, resource_type: str) -> bool:
+    """Whether a change of what is there already would have to say which version it is of, and does not."""
+    return resource_type in context.limits.if_match_types and "if-match" not in request.headers
+
+
+def version_required(resource_type: str) -> PreconditionRequiredError:
+    return PreconditionRequiredError(
+        f"A change of a {resource_type} says which version it is of: send the ETag of what you have read as If-Match.",
+        expression="http.If-Match",
+        key="HS-HTTP-IF-MATCH",
+    )
 
 
 def not_modified(request: Request, version: Version) -> bool:

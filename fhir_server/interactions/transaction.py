@@ -21,7 +21,7 @@ from fhir_server.interactions.entries import at_entry, response_of
 from fhir_server.interactions.linking import Links, conditional_references
 from fhir_server.interactions.patch import match_of, patch_change
 from fhir_server.interactions.plan import Faults, Plan, Step, planned
-from fhir_server.interactions.preconditions import if_match
+from fhir_server.interactions.preconditions import if_match, require_version
 from fhir_server.interactions.provenance import source_in
 from fhir_server.interactions.update import require_id
 from fhir_server.model import codec
@@ -226,6 +226,8 @@ async def checked_portions(
         if step.twin is not None:
             continue
         try:
+            if step.kind != "POST":
+                await require_version(context, step.request, step.type, None if step.kind == "PATCH" else step.id)
             change = await patched(context, step, links) if step.kind == "PATCH" else change_from(step, links)
             portion.append((step, context.repository.check(change)))
         except FhirError as error:

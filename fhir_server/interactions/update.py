@@ -12,7 +12,7 @@ from fhir_server.interactions.answers import resource_in, written
 from fhir_server.interactions.binary import completed, update_content
 from fhir_server.interactions.conditional import conditional_update
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.preconditions import if_match
+from fhir_server.interactions.preconditions import if_match, lacks_version, require_version
 from fhir_server.interactions.provenance import commit, source_in
 from fhir_server.model.errors import InvalidError
 from fhir_server.model.exchange import Answer, Request
@@ -31,13 +31,14 @@ async def update(context: Context, request: Request) -> Answer:
         return await update_content(context, request)
     resource = resource_in(request, resource_type)
     require_id(resource, resource_type, resource_id)
+    creates = await require_version(context, request, resource_type, resource_id)
     change = Change(
         "PUT",
         resource_type,
         resource_id,
         resource,
         if_match=if_match(request),
-        if_absent=request.headers.get("if-none-match", "").strip() == "*",
+        if_absent=creates or request.headers.get("if-none-match", "").strip() == "*",
     )
     committed = await commit(context, request, change)
     answer = written(request, committed, "was created" if committed.created else "was updated")
@@ -49,7 +50,10 @@ async def update_conditional(context: Context, request: Request) -> Answer:
     (resource_type,) = request.path
     resource = resource_in(request, resource_type)
     source = await source_in(context, request)
-    committed = await conditional_update(context, resource_type, resource, request.query, if_match(request), source)
+    blind = lacks_version(context, request, resource_type)
+    committed = await conditional_update(
+        context, resource_type, resource, request.query, if_match(request), source, blind=blind
+    )
     answer = written(request, committed, "was created" if committed.created else "was updated")
     return await completed(context, request, answer, committed)
 

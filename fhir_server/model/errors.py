@@ -172,6 +172,12 @@ class UnprocessableError(FhirError):
     status, code = 422, "business-rule"
 
 
+class PreconditionRequiredError(FhirError):
+    """428: a change that does not say which version it is of, where it must."""
+
+    status, code = 428, "required"
+
+
 class TooManyRequestsError(FhirError):
     """429: a client sends more requests than it may."""
 

@@ -21,6 +21,8 @@ KINDS = (
     "document-review",
     "erasure-refused",
     "export-ready",
+    "licence-ended",
+    "licence-ends",
     "message",
     "prescription-failed",
     "prescription-given-back",
@@ -32,6 +34,7 @@ KINDS = (
     "prescription-withdrawn",
     "ticket",
     "ticket-late",
+    "verification",
     "waitlist-offer",
 )
 
@@ -47,6 +50,8 @@ WORDS = {
         "document": ("A document", "There is news about a document."),
         "export": ("Your archive", "The archive that you asked for is ready."),
         "erasure": ("Your request", "Your request was decided on."),
+        "licence": ("Your licence", "Your licence ends soon, or has ended. Please hand in a new one."),
+        "verification": ("Your application", "There is news about the verification of what you have handed in."),
         "*": ("Something new", "There is something new for you."),
     },
     "de": {
@@ -65,6 +70,11 @@ WORDS = {
         "document": ("Ein Dokument", "Es gibt Neues zu einem Dokument."),
         "export": ("Ihr Archiv", "Das Archiv, um das Sie gebeten haben, ist fertig."),
         "erasure": ("Ihre Anfrage", "Über Ihre Anfrage wurde entschieden."),
+        "licence": (
+            "Ihre Zulassung",
+            "Ihre Zulassung läuft bald ab oder ist abgelaufen. Bitte reichen Sie eine neue ein.",
+        ),
+        "verification": ("Ihr Antrag", "Es gibt Neues zur Prüfung dessen, was Sie eingereicht haben."),
         "*": ("Etwas Neues", "Es gibt etwas Neues für Sie."),
     },
 }

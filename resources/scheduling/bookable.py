@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fhir_server.interactions.context import Context
-from resources.scheduling.schedules import NOT_ACTIVE, Timetable
+from resources.scheduling.schedules import Timetable
+from resources.verification.standing import hidden_people
 
 
 async def bookable(context: Context, sets: Sequence[Sequence[Timetable]]) -> list[Sequence[Timetable]]:
-    """The sets of Schedules without those of Practitioners who are not active any more."""
-    people = {a.partition("/")[2] for one in sets for t in one for a in t.actors if a.startswith("Practitioner/")}
-    if not people:
-        return list(sets)
-    rows = await context.repository.store.unguarded.find(
-        "Practitioner",
-        {"_id": {"$in": sorted(people)}, "$or": [{"x.active": NOT_ACTIVE}, {"d": True}]},
-        sort=[("_id", 1)],
-        limit=len(people),
-        fields={"_id": 1},
-    )
-    gone = {f"Practitioner/{row['_id']}" for row in rows}
-    return [one for one in sets if not any(t.actors & gone for t in one)]
+    """The sets of Schedules without those of Practitioners who are not active any more, or have no valid licence."""
+    hidden = await hidden_people(context, {actor for one in sets for table in one for actor in table.actors})
+    return [one for one in sets if not any(table.actors & hidden for table in one)]

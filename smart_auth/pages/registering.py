@@ -75,10 +75,12 @@ class RegistrationPages:
                 errors[field] = "Fill this in."
         if len(values.get("organization", "")) > LONGEST_NAME:
             errors["organization"] = f"Use at most {LONGEST_NAME} characters."
+        if (until := values.get("until", "").strip()) and not _is_to_come(until):
+            errors["until"] = "Enter a date to come, such as 2031-06-30, or nothing."
         if errors:
             return self._pages.show(request, "apply.html", status=400, values=values, errors=errors)
         application = Application(
-            *(values.get(field, "").strip() for field in ("specialty", "licence", "issuer", "organization"))
+            *(values.get(field, "").strip() for field in ("specialty", "licence", "issuer", "organization", "until"))
         )
         return await self._sent(
             request, Registration(_email(values), _name(values), role="practitioner", application=application)
@@ -201,6 +203,13 @@ def _email(values: dict[str, str]) -> str:
 
 def _name(values: dict[str, str]) -> PersonName:
     return PersonName(" ".join(values["given"].split()), " ".join(values["family"].split()))
+
+
+def _is_to_come(text: str) -> bool:
+    try:
+        return len(text) == len("2031-06-30") and date.fromisoformat(text) >= date.today()
+    except ValueError:
+        return False
 
 
 def _is_birth_date(text: str) -> bool:

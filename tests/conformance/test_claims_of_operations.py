@@ -122,6 +122,11 @@ REFUSING = {
     "unhide": {"HS-CHAT-NO-MESSAGE"},
     **{code: {"HS-OP-PARAMETER"} for code in ("report", "hide", "assign", "reroute", "resolve", "reopen")},
     "claim": {"HS-CHAT-SENDER"},
+    # The one VerificationResult is none of this server's process; asked again, it has been done.
+    "apply": {"HS-VERIFY-NOTHING"},
+    "approve": {"HS-VERIFY-NONE", "HS-VERIFY-APART", "HS-VERIFY-STATE"},
+    "refuse": {"HS-OP-PARAMETER"},
+    "revalidate": {"HS-OP-PARAMETER"},
     **{code: {"HS-NOTIFY-PERSON"} for code in ("notification-preferences", "deliveries")},
 }
 

@@ -1,19 +1,24 @@
-"""One story over HTTP, each as the one who does it: a booking, a letter, a talk, a prescription, an alarm."""
+"""One story over HTTP, each as the one who does it: an application, a search, a booking, a letter, a talk, a
+prescription, an alarm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from fhir_server.model.access import Identity
 from tests.conftest import BASE_URL, InProcessServer
 from tests.resources.document.conftest import pdf_of, settled
 from tests.resources.monitoring.conftest import clears_at, plan_of, tells
-from tests.resources.prescription.conftest import Clinic, given, made, values
+from tests.resources.prescription.conftest import EVERYTHING, Clinic, given, made, values
 from tests.resources.scheduling.conftest import CONSULTATION, hours, rules, service
+from tests.resources.verification.conftest import ahead
+from tests.resources.verification.front import Front
 
 Json = dict[str, Any]
 
@@ -25,24 +30,55 @@ def clinic(make_server: Callable[..., InProcessServer]) -> Clinic:
     return made(make_server)
 
 
-def test_a_patient_is_cared_for_from_the_first_search_to_the_alarm(clinic: Clinic) -> None:
-    doctor, patient = clinic.names["doctor"], clinic.names["patient"]
+@pytest.fixture(scope="module")
+def front(clinic: Clinic, make_server: Callable[..., InProcessServer]) -> Front:
+    """The pages of accounts, on another server of the same database."""
+    for number in (1, 2):
+        clinic.known[f"admin-{number}"] = Identity(f"admin-{number}", "test", "administrator", EVERYTHING)
+    return Front(make_server(auth="on", mongodb_database=clinic.servers[0].settings.mongodb_database))
+
+
+def test_a_patient_is_cared_for_from_the_first_search_to_the_alarm(clinic: Clinic, front: Front) -> None:
+    patient = clinic.names["patient"]
+
+    # A doctor applies on the page; two administrators verify what she claims, and she gets in.
+    account = front.applied("ida@example.org", until=ahead(365))
+    doctor = str(account["fhirUser"])
+    clinic.names["doctor"] = doctor
+    clinic.known["doctor"] = replace(clinic.known["doctor"], fhir_user=doctor)
+    claims = clinic.found(f"VerificationResult?target={doctor}", "admin-1")
+    assert (account["state"], {claim["status"] for claim in claims}) == ("pending", {"attested"})
+    near = "PractitionerRole/$find-doctor?near=48.13|11.57|5|km&text=cardio&bookable=true"
+    place = clinic.put("Location", name="House 2", position={"latitude": 48.137, "longitude": 11.575})
+    clinic.put(
+        "PractitionerRole",
+        practitioner={"reference": doctor},
+        location=[{"reference": place}],
+        specialty=[{"coding": [{"system": "http://snomed.info/sct", "code": "394579002"}]}],
+    )
     schedule = clinic.put(
         "Schedule",
         active=True,
         actor=[{"reference": doctor}],
         extension=[rules(hours("09:00", "17:00"), service(CONSULTATION, 30))],
     )
+    for admin in ("admin-1", "admin-2"):
+        assert clinic.get(near, "patient")["total"] == 0
+        for claim in claims:
+            answer = clinic.call(admin, "POST", f"VerificationResult/{claim['id']}/$approve", given(source="Register"))
+            assert answer.status_code == 200, answer.text
+    front.caught_up()
+    assert front.account("ida@example.org")["state"] == "active"
 
-    # She finds a time and books it; nobody else gets it.
-    day = (datetime.now(UTC) + timedelta(days=3)).date()
-    found = clinic.get(
-        f"Appointment/$find?start={day}T00:00:00Z&end={day}T23:59:00Z&practitioner={doctor}&patient-reference={patient}",
-        "patient",
-    )
+    # A patient finds her by distance and by when she is free, and books what was found; nobody else gets it.
+    found = clinic.get(near, "patient")
+    assert [e["resource"]["practitioner"]["reference"] for e in found["entry"] if e["search"]["mode"] == "match"] == [
+        doctor
+    ]
     offers = [e["resource"] for e in found["entry"] if e["resource"]["resourceType"] == "Appointment"]
-    assert {offer["status"] for offer in offers} == {"proposed"}
-    wanted = {**offers[0], "status": "pending"}
+    assert ({offer["status"] for offer in offers}, len(offers)) == ({"proposed"}, 3)
+    takes_part = {"actor": {"reference": patient}, "required": "required", "status": "needs-action"}
+    wanted = {**offers[0], "status": "pending", "participant": [*offers[0]["participant"], takes_part]}
     booking = {"resourceType": "Parameters", "parameter": [{"name": "appointment-resource", "resource": wanted}]}
     booked = clinic.call("patient", "POST", "Appointment/$book", booking)
     assert booked.status_code == 201, booked.text

@@ -28,7 +28,7 @@ from smart_auth.account_side import AccountSide, Neighbours
 from smart_auth.accounts import account_of, now
 from smart_auth.model import Account
 from smart_auth.passwords import Passwords
-from smart_auth.ports import ConnectedApp
+from smart_auth.ports import ConnectedApp, Decided, DoctorStanding
 from smart_auth.store import AuthStore, Row
 from smart_auth.vault import Vault
 
@@ -98,6 +98,43 @@ class MemoryRecords:
     async def update(self, resource: dict[str, Any], agent: str) -> None:
         self.kept[f"{resource['resourceType']}/{resource['id']}"] = resource
         self.agents.append(agent)
+
+
+@dataclass
+class MemoryApplications:
+    """The process by which doctors are verified, without a FHIR server; the real one is `resources.verification`."""
+
+    records: MemoryRecords
+    approvals: int = 1
+    kept: dict[str, list[Decided]] = field(default_factory=dict)
+
+    async def open(self, practitioner: str, account_id: str) -> None:
+        self.kept.setdefault(practitioner, [])
+
+    async def decide(self, practitioner: str, decision: str, by: str, user: str | None, note: str) -> DoctorStanding:
+        decisions = self.kept.setdefault(practitioner, [])
+        state = self._state_of(decisions)
+        able = {"applied": ("approve", "reject")}.get(state, ("reopen",))
+        if decision not in able:
+            raise UnprocessableError(f"The application is {state}: only {' or '.join(able)} is possible.")
+        if decision == "approve" and by in self._approvers(decisions):
+            raise UnprocessableError("You have approved this already: somebody else must, too.")
+        decisions.append(Decided(by, decision, now(), note))
+        state = self._state_of(decisions)
+        self.records.kept[practitioner]["active"] = state == "verified"
+        return DoctorStanding(state, tuple(decisions), len(decisions) + 1)
+
+    def _state_of(self, decisions: list[Decided]) -> str:
+        if decisions and decisions[-1].decision == "reject":
+            return "rejected"
+        return "verified" if len(self._approvers(decisions)) >= self.approvals else "applied"
+
+    @staticmethod
+    def _approvers(decisions: list[Decided]) -> set[str]:
+        found: set[str] = set()
+        for decision in decisions:
+            found = {*found, decision.by} if decision.decision == "approve" else set()
+        return found
 
 
 class ListTrail:
@@ -241,7 +278,7 @@ def make_site(auth_store: AuthStore) -> Iterator[Callable[..., Site]]:
         loop = Loop()
         stack.callback(loop.close)
 
-        def make(*, base_url: str = f"{ORIGIN}/fhir", **how: Any) -> Site:
+        def make(*, base_url: str = f"{ORIGIN}/fhir", approvals: int = 1, **how: Any) -> Site:
             records, trail, apps = MemoryRecords(), ListTrail(), Apps()
             tokens: dict[str, Identity] = {}
 
@@ -252,7 +289,10 @@ def make_site(auth_store: AuthStore) -> Iterator[Callable[..., Site]]:
             side = AccountSide(
                 auth_store,
                 Vault(("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",)),
-                Neighbours(records, trail, apps.credentials_changed, apps, bearer),
+                Neighbours(
+                    *(records, trail, apps.credentials_changed, apps, bearer),
+                    applications=MemoryApplications(records, approvals),
+                ),
                 base_url,
                 **{"passwords": Passwords(hasher), **how},
             )

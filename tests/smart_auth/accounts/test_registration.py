@@ -304,7 +304,7 @@ def test_a_doctor_applies_and_gets_in_only_when_verified(site: Any) -> None:
 
 
 def test_where_two_must_approve_one_is_not_enough_and_does_not_count_twice(make_site: Any) -> None:
-    site = make_site(rules=AccountRules(approvals=2))
+    site = make_site(approvals=2)
     account_id = apply(site)
     assert decide(site, account_id, "approve", "admin-1").state == "pending"
     with pytest.raises(Exception, match="somebody else must"):
@@ -313,7 +313,7 @@ def test_where_two_must_approve_one_is_not_enough_and_does_not_count_twice(make_
 
 
 def test_two_who_approve_at_once_count_as_two_or_one_must_look_again(make_site: Any) -> None:
-    site = make_site(rules=AccountRules(approvals=2))
+    site = make_site(approvals=2)
     account_id = apply(site)
 
     async def both() -> list[Any]:

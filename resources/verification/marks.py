@@ -1,0 +1,103 @@
+"""Roles say of their Practitioner what is true: who is hidden has roles that are hidden, in the same transaction.
+
+What is written of a Practitioner carries the mark by a rule; the roles follow. Who is found again is found a moment
+later, unless an operation of this part did it; who is hidden is hidden at once, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fhir_server.interactions.context import Context
+from fhir_server.model import codec
+from fhir_server.model.access import NOBODY, Caller
+from fhir_server.model.clock import now_us
+from fhir_server.repository.changes import Change, Checked
+from fhir_server.repository.repository import Repository
+from fhir_server.repository.rules import Sometimes, Write
+from fhir_server.storage.document import FIELDS, Version
+from fhir_server.storage.store import Store
+from fhir_server.storage.unit import Unit
+from resources.verification.licence import DIRECTORY, HIDDEN, is_hidden, is_marked, marked
+from resources.verification.words import MARK
+
+Json = dict[str, Any]
+
+#: The mark as the index has it.
+MARK_ENTRY = f"{DIRECTORY}|{HIDDEN}"
+
+#: Roles of one Practitioner.
+MOST_ROLES = 1000
+
+
+async def mark_roles(unit: Unit, repository: Repository, writes: Sequence[Write]) -> None:
+    """Companion of Practitioners: their roles are hidden with them."""
+    for write in writes:
+        hidden = write.new is None or is_marked(write.new)
+        if hidden != (write.old is not None and is_marked(write.old)) or write.new is None:
+            await marked_within(unit, repository, write.reference, hidden)
+
+
+def _concerns(change: Change, _: Caller) -> bool:
+    """Whether a write may hide somebody; to show them again can wait a moment."""
+    resource = change.resource
+    return not change.fresh and (resource is None or is_hidden(resource, now_us()) or is_marked(resource))
+
+
+COMPANION = Sometimes(mark_roles, _concerns)
+
+
+async def marked_within(unit: Unit, repository: Repository, practitioner: str, hidden: bool) -> None:
+    """Hide the roles of a Practitioner, or show them again."""
+    rows = await unit.unguarded.find(
+        "PractitionerRole",
+        {"x.practitioner": practitioner, "d": None},
+        sort=[("_id", 1)],
+        limit=MOST_ROLES,
+        fields=FIELDS,
+    )
+    inner = repository.speaking_for(NOBODY)
+    changes: list[Checked] = []
+    for row in rows:
+        role = codec.decode(row["r"])
+        wanted = marked(role, hidden)
+        if wanted is not role:
+            change = Change("PUT", "PractitionerRole", row["_id"], wanted, if_match=row["v"], by=MARK)
+            changes.append(inner.check(change))
+    if changes:
+        await inner.commit_within(unit.unguarded, changes)
+
+
+async def _differ(store: Store, practitioner: str) -> bool:
+    """Whether a role of a Practitioner says something else of them than they do."""
+    rows = await store.find(
+        "PractitionerRole",
+        {"x.practitioner": practitioner, "d": None},
+        sort=[("_id", 1)],
+        limit=MOST_ROLES,
+        fields={"_id": 1, "x._tag": 1},
+    )
+    marks = {MARK_ENTRY in row.get("x", {}).get("_tag", ()) for row in rows}
+    if not marks:
+        return False
+    person = await store.get("Practitioner", practitioner.partition("/")[2])
+    return person is not None and marks != {_is_out(person)}
+
+
+def _is_out(person: Version) -> bool:
+    known = codec.decode(person.body) if person.body is not None else {"active": False}
+    return is_marked(known) or known.get("active") is False
+
+
+async def settle(context: Context, practitioner: str) -> None:
+    """Have the roles of a Practitioner say what is true of them; mostly they do."""
+    if not await _differ(context.repository.store.unguarded, practitioner):
+        return
+
+    async def work(unit: Unit) -> None:
+        person = await unit.get("Practitioner", practitioner.partition("/")[2])
+        if person is not None:
+            await marked_within(unit, context.repository, practitioner, _is_out(person))
+
+    await context.repository.store.transact(work)
