@@ -14,7 +14,7 @@ from fhir_server.validation import Validator
 from fhir_server.validation.profile.shelf import Shelf
 from profiles.registry import STRUCTURES, own_definitions, registry
 from profiles.terminology import terminology
-from tests.profiles.own import PREFIX, PROFILES, bad, good, merged, profile_of, of_ours
+from tests.profiles.own import PREFIX, PROFILES, bad, good, merged, of_ours, profile_of
 
 Json = dict[str, Any]
 
