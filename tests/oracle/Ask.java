@@ -24,8 +24,8 @@ import org.hl7.fhir.r5.validation.ValidationEngine;
 /**
  * Asks HL7's validator about each file of a folder, and writes what it tells of errors as one JSON object.
  *
- * The validator's own command ends at the first resource that it stumbles over; here that is an answer, too. References are
- * not followed, as this server does not follow them when it validates.
+ * The validator's own command ends at the first resource that it stumbles over; here that is an answer, too. References lead
+ * nowhere: the types that they name are looked at, as this server does when it validates.
  *
  * Usage: java -cp validator.jar Ask.java FOLDER GUIDE ANSWER
  */
@@ -36,7 +36,7 @@ public class Ask extends ValidationEngine {
 
   @Override
   public ReferenceValidationPolicy validationPolicy(Object context, String path, String url) {
-    return ReferenceValidationPolicy.IGNORE;
+    return ReferenceValidationPolicy.CHECK_TYPE_IF_EXISTS;
   }
 
   @Override

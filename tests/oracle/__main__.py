@@ -2,7 +2,7 @@
 
 Usage: python -m tests.oracle [FOLDER WITH r4-examples]
 
-Each difference is judged in `docs/validation-oracle.md`: `judged.txt` names the kinds. One that is not makes it fail.
+Each difference is judged in `docs/validation-oracle.md`; `judged` has the kinds. One of no kind makes it fail.
 """
 
 from __future__ import annotations

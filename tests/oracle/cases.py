@@ -14,7 +14,7 @@ from fhir_server.validation.profile.validator import ProfileValidator, is_readab
 from profiles.registry import STRUCTURES, own_definitions, registry
 from profiles.snapshot import Snapshots
 from tests.official_examples import DEFINITIONAL
-from tests.profiles.own import bad, good, merged, of_ours, profile_of
+from tests.profiles.own import bad, good, merged, of_ours
 from tests.validation.battery.mutators import rows
 from tests.validation.profile.holding import STRUCTURE, validator_of
 
@@ -43,9 +43,8 @@ def cases(examples: Path | None) -> Iterator[Case]:
     for name, resource in good().items():
         yield _case(validator, f"good.{name}", "valid", of_ours(resource))
     for name, faults in bad().items():
-        whole = next(one for key, one in good().items() if profile_of(key) == name)
         for number, fault in enumerate(faults):
-            changed = of_ours(merged(whole, fault["change"]))
+            changed = of_ours(merged(good()[name], fault["change"]))
             yield _case(validator, f"bad.{name}.{number}", fault["fault"], changed)
     whole_ones: dict[str, Json] = decode(BATTERY.read_bytes())
     for name, resource in whole_ones.items():
@@ -60,7 +59,9 @@ def _case(validator: ProfileValidator, name: str, about: str, resource: Json) ->
     if is_readable(issues):
         issues += asyncio.run(validator.issues_of(resource))
         issues += asyncio.run(validator.contents_of(resource))
-    errors = dict.fromkeys(f"{one.expression}: {one.key} {one.diagnostics}" for one in issues if one.severity == "error")
+    errors = dict.fromkeys(
+        f"{one.expression}: {one.key} {one.diagnostics}" for one in issues if one.severity == "error"
+    )
     return Case(name, about, encode(resource), tuple(errors))
 
 

@@ -26,7 +26,7 @@ def good() -> dict[str, Json]:
 
 @cache
 def bad() -> dict[str, list[Json]]:
-    """By profile, faults: what to change of its good example (a JSON Merge Patch), and the issue that must come of it."""
+    """By profile, faults: what to change of its good example (JSON Merge Patch), and the issue that must come of it."""
     return {path.stem: decode(path.read_bytes()) for path in sorted((EXAMPLES / "bad").glob("*.json"))}
 
 

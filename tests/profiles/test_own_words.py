@@ -42,8 +42,8 @@ NAME = re.compile(r"urn:healthsphere:[A-Za-z][A-Za-z0-9:-]*[A-Za-z0-9]")
 #: Systems of identifiers, which have no codes.
 IDENTIFIERS = frozenset({"alert-episode", "prescription-issue", "sha256"})
 
-#: Names of other things: the canonicals of operations, search parameters, value sets and Questionnaires, what tokens say
-#: of a sign-in, and the policies by which an access was allowed.
+#: Names of other things: the canonicals of operations, search parameters, value sets and Questionnaires, what tokens
+#: say of a sign-in, and the policies by which an access was allowed.
 OTHERS = ("OperationDefinition", "SearchParameter", "ValueSet", "Questionnaire", "acr", "policy")
 
 #: Systems and extensions without a name behind them: the beginnings of others.

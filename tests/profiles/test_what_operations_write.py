@@ -1,4 +1,4 @@
-"""What our own operations write is valid by our own profiles: booking, talking, asking, prescribing, measuring, sending.
+"""What our own operations write is valid by our own profiles: visits, talks, tickets, prescriptions, logs, documents.
 
 Each operation is called as the one whose it is; then everything that stands in the store is asked about.
 """
