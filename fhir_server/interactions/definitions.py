@@ -10,9 +10,11 @@ https://hl7.org/fhir/R4/references.html#canonical
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.explain import found_by
@@ -21,6 +23,7 @@ from fhir_server.model import codec
 from fhir_server.model.exchange import Request
 from fhir_server.repository.search import Found
 from fhir_server.search.controls import CURSOR
+from fhir_server.search.index import Indexer
 from fhir_server.search.matching import UnknownConditionError, predicate_of
 from fhir_server.search.page import mangled
 from profiles.operations import OWN, own_definitions
@@ -33,6 +36,12 @@ CARRIED: Final = frozenset({"StructureDefinition", "CodeSystem", "ValueSet"})
 
 #: Begins the cursors of pages behind all that is stored; what follows is how many came before.
 _BEHIND: Final = "carried."
+
+
+Rows = list[dict[str, Any]]
+
+#: By indexer and type, the rows that were made, and with which revision of the search parameters.
+_made: WeakKeyDictionary[Indexer, dict[str, tuple[int, Rows]]] = WeakKeyDictionary()
 
 
 def address_of(definition: str, base_url: str) -> str:
@@ -96,14 +105,12 @@ def _start_of(cursor: str) -> int:
     return int(digits)
 
 
-async def _matching(
-    context: Context, resource_type: str, pairs: list[tuple[str, str]], how: How
-) -> list[dict[str, Any]]:
+async def _matching(context: Context, resource_type: str, pairs: list[tuple[str, str]], how: How) -> Rows:
     """What this server carries and a search selects, as rows of a page; what is stored under the same id is not."""
     _, condition = await context.searcher.understood(resource_type, pairs, **how)
     try:
         meets = predicate_of(condition)
-        rows = [row for row in _rows(context, resource_type) if meets(row)]
+        rows = [row for row in await _rows(context, resource_type) if meets(row)]
     except UnknownConditionError:  # what cannot be judged is not found
         return []
     if not rows:
@@ -116,9 +123,18 @@ async def _matching(
     return [row for row in rows if row["_id"] not in hidden]
 
 
-def _rows(context: Context, resource_type: str) -> list[dict[str, Any]]:
-    """The definitions of a type as they would be stored, with their index entries."""
+async def _rows(context: Context, resource_type: str) -> Rows:
+    """The definitions of a type as they would be stored, with their index entries by the parameters in force."""
     indexer = context.repository.indexer
+    revision, rows = _made.get(indexer, {}).get(resource_type, (-1, []))
+    if revision != context.registry.revision:
+        revision = context.registry.revision
+        rows = await asyncio.to_thread(_indexed, indexer, resource_type)
+        _made.setdefault(indexer, {})[resource_type] = revision, rows
+    return rows
+
+
+def _indexed(indexer: Indexer, resource_type: str) -> Rows:
     return [
         {"_id": one["id"], "v": 1, "t": 0, "x": indexer.entries_of(one), "r": codec.encode(one)}
         for one in own_of_type(resource_type)
