@@ -64,13 +64,27 @@ def names_in_code() -> set[str]:
     for module in modules():
         found |= {value for value in vars(module).values() if type(value) is str and value.startswith(PREFIX)}
         tree = ast.parse(Path(str(module.__file__)).read_text())
-        texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        texts += [made(node, module) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
         found |= {name for text in texts if isinstance(text, str) for name in NAME.findall(text)}
     for folder in ("resources", "integrations", "fhir_server", "smart_auth"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".toml", ".json", ".csv"):
                 found |= set(NAME.findall(path.read_text()))
     return {name.rstrip(":") for name in found}
+
+
+def made(text: ast.JoinedStr, module: ModuleType) -> str:
+    """A text that is put together of constants and of what the module holds; empty where of other things."""
+    parts: list[str] = []
+    for part in text.values:
+        value = part.value if isinstance(part, ast.FormattedValue) else part
+        known = value.value if isinstance(value, ast.Constant) else None
+        known = getattr(module, value.id, None) if isinstance(value, ast.Name) else known
+        if not isinstance(known, str):
+            return ""
+        parts.append(known)
+    return "".join(parts)
 
 
 def kind_of(name: str) -> str:
@@ -135,3 +149,14 @@ def test_the_kinds_of_tasks_are_those_of_the_code() -> None:
 def test_the_happenings_of_the_audit_trail_are_among_its_codes() -> None:
     told = {row["code"] for kind in KINDS.values() for row in kind.subtypes if row["system"] == HAPPENING}
     assert told == displays_of(HAPPENING).keys()
+
+
+def test_the_document_lists_each_definition_and_no_other() -> None:
+    text = (ROOT / "docs" / "profiles.md").read_text("utf-8")
+    linked = set(re.findall(r"\(\.\./profiles/definitions/([A-Za-z-]+-[A-Za-z0-9.-]+)\.json\)", text))
+    kinds = (STRUCTURES, "CodeSystem")
+    assert linked == {f"{kind}-{one['id']}" for kind in kinds for one in own_definitions(kind)}
+    for one in own_definitions("CodeSystem"):
+        if one["content"] == "complete":
+            file = f"../profiles/definitions/CodeSystem-{one['id']}.json"
+            assert f"{one['url'].removeprefix(PREFIX)}`]({file}) | {one['count']} |" in text
