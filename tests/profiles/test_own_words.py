@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import fhir_server
 import integrations
@@ -26,6 +26,7 @@ from profiles.terminology import terminology
 from resources.dispensing import codes, papers, states, stock
 from resources.document import words as document_words
 from resources.erasure import words as erasure_words
+from resources.healthlog import measures
 from resources.notification import preferences
 from resources.notification import words as notification_words
 from resources.scheduling import extensions as scheduling
@@ -135,6 +136,7 @@ def test_the_codes_are_those_of_the_code() -> None:
     assert displays_of(document_words.SCAN) == document_words.DISPLAYS
     assert displays_of(f"{PREFIX}notification").keys() == set(notification_words.KINDS)
     assert displays_of(f"{PREFIX}notification-channel").keys() == set(preferences.CHANNELS)
+    assert displays_of(measures.KINDS).keys() == set(get_args(measures.Kind))
     assert displays_of(scheduling.TAG_SYSTEM).keys() == {scheduling.FOLLOWS}
     assert displays_of(f"{PREFIX}basic").keys() == {preferences.CODE["code"]}
 
