@@ -12,7 +12,7 @@ PORT ?= 8000
 EXAMPLES ?= 100
 AUTH ?= off
 
-.PHONY: help install run test slow check format bench definitions clean
+.PHONY: help install run test slow check format bench oracle definitions clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ format: $(VENV)/.dev ## Format the code
 
 bench: $(VENV)/.dev ## Measure the server and write docs/performance.md
 	@$(BIN)/python -m benchmarks
+
+oracle: $(VENV)/.dev ## Compare validation with HL7's own validator (needs Java and npm): make oracle DATA=folder-with-r4-examples
+	@$(BIN)/python -m tests.oracle $(DATA)
 
 definitions: $(VENV)/.run ## Make the digest of the R4 definitions again: make definitions PACKAGE=hl7.fhir.r4.core.tgz
 	@test -n "$(PACKAGE)" || { echo "Say which package: make definitions PACKAGE=path/to/hl7.fhir.r4.core.tgz"; exit 1; }

@@ -18,6 +18,8 @@ from typing import Any
 
 import msgspec
 
+STRUCTURES = "StructureDefinition"
+
 
 def digest(name: str) -> Any:
     """One file of the digest, decoded."""
@@ -29,6 +31,12 @@ def definitions(resource_type: str) -> list[Any]:
     folder = files("profiles") / "definitions"
     names = sorted(path.name for path in folder.iterdir() if path.name.startswith(f"{resource_type}-"))
     return [msgspec.json.decode((folder / name).read_bytes()) for name in names]
+
+
+@cache
+def own_definitions(resource_type: str) -> tuple[dict[str, Any], ...]:
+    """The same, read once; they are shared and must not be changed."""
+    return tuple(definitions(resource_type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +151,15 @@ class Operation:
 class Registry:
     """All definitions in force; `revision` grows when search parameters or profiles come or go.
 
-    `full_text` names those of `_text` and `_content` for which words are indexed; `supported` the canonicals of the
-    profiles that packages brought, by the resource type that they are of.
+    `full_text` names those of `_text` and `_content` for which words are indexed; `guides` the canonicals of the
+    implementation guides that packages brought.
     """
 
     def __init__(self) -> None:
         self.own: tuple[SearchParameter, ...] = ()
         self.full_text: tuple[str, ...] = ()
-        self.supported: dict[str, tuple[str, ...]] = {}
+        self.guides: tuple[str, ...] = ()
+        self._packaged: dict[str, tuple[str, ...]] = {}
         self.revision = 0
 
     def copy(self) -> Registry:
@@ -167,11 +176,16 @@ class Registry:
         for name in ("search_parameters", "_parameters_by_type"):
             self.__dict__.pop(name, None)
 
-    def support(self, profiles: dict[str, tuple[str, ...]]) -> None:
-        """Have these profiles, by resource type, among what the server says of itself."""
-        if profiles != self.supported:
-            self.supported = profiles
+    def support(self, profiles: dict[str, tuple[str, ...]], guides: tuple[str, ...]) -> None:
+        """Have these profiles, by resource type, and these guides among what the server says of itself."""
+        if (profiles, guides) != (self._packaged, self.guides):
+            self._packaged, self.guides = profiles, guides
             self.revision += 1
+
+    def supported(self, resource_type: str) -> tuple[str, ...]:
+        """The canonicals of the profiles of a type: this server's own, then those that packages brought."""
+        own = (row for row in own_definitions(STRUCTURES) if row["kind"] == "resource" and row["type"] == resource_type)
+        return (*(f"{row['url']}|{row['version']}" for row in own), *self._packaged.get(resource_type, ()))
 
     @cached_property
     def types(self) -> dict[str, TypeDefinition]:
@@ -233,8 +247,8 @@ class Registry:
 
     @cached_property
     def profiles(self) -> dict[str, dict[str, Any]]:
-        """The profiles and extensions of the specification by canonical URL, as StructureDefinitions without prose."""
-        return {row["url"]: row for row in digest("profiles")}
+        """The profiles and extensions of the specification, without prose, and this server's own, by canonical URL."""
+        return {row["url"]: row for row in (*digest("profiles"), *own_definitions(STRUCTURES))}
 
     @cached_property
     def operations(self) -> dict[str, Operation]:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from typing import Any
 
-from profiles.registry import digest
+from profiles.digest import code_system_of, value_set_of
+from profiles.registry import digest, own_definitions
 
 Row = dict[str, Any]
 Pair = tuple[str, str]
@@ -152,7 +153,7 @@ class Terminology:
 
     @cached_property
     def _rows(self) -> Row:
-        return digest("terminology") if self._given is None else self._given
+        return _built_in() if self._given is None else self._given
 
     @cached_property
     def _system_rows(self) -> dict[str, Row]:
@@ -318,7 +319,16 @@ def _without_version(canonical: str) -> str:
     return canonical.partition("|")[0]
 
 
+def _built_in() -> Row:
+    """What the specification has, and this server's own code systems and value sets."""
+    rows: Row = digest("terminology")
+    return {
+        "codeSystems": [*rows["codeSystems"], *map(code_system_of, own_definitions("CodeSystem"))],
+        "valueSets": [*rows["valueSets"], *map(value_set_of, own_definitions("ValueSet"))],
+    }
+
+
 @cache
 def terminology() -> Terminology:
-    """The terminology of the digest, made once."""
+    """The terminology of the digest and of this server, made once."""
     return Terminology()

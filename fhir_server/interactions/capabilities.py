@@ -127,6 +127,7 @@ def capability_statement(
         "fhirVersion": "4.0.1",
         "format": FORMATS,
         "patchFormat": list(PATCH_FORMATS),
+        **({"implementationGuide": list(registry.guides)} if registry.guides else {}),
         "rest": [
             {
                 "mode": "server",
@@ -148,7 +149,7 @@ def resource_row(
     return {
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
-        **({"supportedProfile": list(registry.supported[name])} if name in registry.supported else {}),
+        **({"supportedProfile": list(supported)} if (supported := registry.supported(name)) else {}),
         "interaction": [{"code": code} for code in codes],
         "versioning": "versioned-update",
         "readHistory": True,

@@ -87,7 +87,7 @@ class Definitions:
                 return
             if packaged is not None and (at_once or packages_us > now_us() - _SETTLING_US or seen[2] != self._seen[2]):
                 await packaged.refresh()
-                self._registry.support(packaged.catalogue.supported())
+                self._registry.support(packaged.catalogue.supported(), packaged.catalogue.guides())
             found = tuple(await self._stored()) if seen != (0, 0, 0) else ()
             self._seen = seen
             if found == self._registry.own:

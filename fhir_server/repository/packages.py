@@ -31,6 +31,8 @@ Json = dict[str, Any]
 PACKAGES = "_packages"
 CONTENTS = "_package_contents"
 
+GUIDES = "ImplementationGuide"
+
 #: The row that tells when a package went.
 _GONE = "-"
 
@@ -128,6 +130,11 @@ class Catalogue:
                 canonical = f"{entry.url}|{entry.version}" if entry.version else entry.url
                 found.setdefault(entry.supports, set()).add(canonical)
         return {name: tuple(sorted(canonicals)) for name, canonicals in found.items()}
+
+    def guides(self) -> tuple[str, ...]:
+        """The canonicals of the implementation guides that the packages are of."""
+        entries = (entry for (name, _), found in self._by_url.items() if name == GUIDES for entry in found)
+        return tuple(sorted(f"{entry.url}|{entry.version}" if entry.version else entry.url for entry in entries))
 
     def version_of(self, package_id: str) -> VersionOf:
         """What a URL without a version means in a package: its own definition, or one of those it depends on."""

@@ -34,8 +34,8 @@ SERVERS_OWN: Final = (HELD_UNTIL, ALTERNATIVE, ROUND, SERIES, OFFERED)
 #: Of an OperationOutcome: an Appointment that is still possible.
 STILL_FREE: Final = f"{OWN}:still-free"
 
-#: The zone of a Schedule or of whom it is for.
-#: Spec: http://hl7.org/fhir/R4/extension-timezone.html
+#: The zone of a Schedule or of whom it is for. HL7 defines it beside FHIR; R4 itself does not have it.
+#: Spec: https://hl7.org/fhir/extensions/StructureDefinition-timezone.html
 TIMEZONE: Final = "http://hl7.org/fhir/StructureDefinition/timezone"
 
 #: Marks Slots that follow their Appointment.

@@ -68,22 +68,34 @@ def named_profile(version: str, *rows: Json) -> Json:
 def test_a_running_server_validates_by_a_package_and_tells_of_it_until_it_is_removed(
     run: Runner, tmp_path: Path
 ) -> None:
-    file = package(tmp_path, named_profile("1.0.0", {"path": "Patient.name", "min": 1}))
+    guide = {
+        "resourceType": "ImplementationGuide",
+        "id": "a.guide",
+        "url": f"{GUIDE}ImplementationGuide/a.guide",
+        "version": "1.0.0",
+        "name": "AGuide",
+        "status": "active",
+        "packageId": "a.guide",
+        "fhirVersion": ["4.0.1"],
+    }
+    file = package(tmp_path, named_profile("1.0.0", {"path": "Patient.name", "min": 1}), guide)
     url = f"{GUIDE}StructureDefinition/named"
     assert run.errors(NAMED, url) is None
-    assert "Installed a.guide#1.0.0: 1 StructureDefinition." in run("add", str(file))
+    assert "Installed a.guide#1.0.0: 1 ImplementationGuide, 1 StructureDefinition." in run("add", str(file))
     run.eventually(lambda: run.errors(NAMED, url) == [])
     assert run.errors({"resourceType": "Patient", "gender": "male"}, f"{url}|1.0.0") == ["Patient.name"]
 
-    def supported() -> list[str] | None:
-        rows = run.client.get("metadata").json()["rest"][0]["resource"]
-        found: list[str] | None = next(row for row in rows if row["type"] == "Patient").get("supportedProfile")
-        return found
+    def told() -> tuple[list[str], list[str]]:
+        """The profiles of Patient, and the guides, that are not this server's own."""
+        statement = run.client.get("metadata").json()
+        rows = statement["rest"][0]["resource"]
+        found = next(row for row in rows if row["type"] == "Patient")["supportedProfile"]
+        return [one for one in found if not one.startswith("urn:")], statement.get("implementationGuide", [])
 
-    run.eventually(lambda: supported() == [f"{url}|1.0.0"])
+    run.eventually(lambda: told() == ([f"{url}|1.0.0"], [f"{guide['url']}|1.0.0"]))
     assert "a.guide#1.0.0" in run("list")
     assert "Removed" in run("remove", "a.guide#1.0.0")
-    run.eventually(lambda: run.errors(NAMED, url) is None and supported() is None)
+    run.eventually(lambda: run.errors(NAMED, url) is None and told() == ([], []))
     assert "No package is installed." in run("list")
 
 

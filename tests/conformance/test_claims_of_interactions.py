@@ -225,6 +225,15 @@ def profiles_are_the_types_own(claimant: Claimant, types: tuple[str, ...]) -> No
         assert "error" not in {issue["severity"] for issue in answer.json()["issue"]}, answer.text
 
 
+def profiles_are_validated_against(claimant: Claimant, types: tuple[str, ...]) -> None:
+    named = [(t, one) for t in types for one in claimant.rows[t].get("supportedProfile", ())]
+    for name, canonical in named:
+        (found,) = claimant.expect(200, [Call("GET", f"StructureDefinition?url={canonical.partition('|')[0]}")])
+        assert [entry["resource"]["type"] for entry in found.json()["entry"]] == [name]
+        (judged,) = claimant.expect(200, [Call("POST", f"{name}/$validate?profile={canonical}", minimal(name))])
+        assert judged.json()["resourceType"] == "OperationOutcome"
+
+
 #: Other tests of this folder prove what is None here.
 ROW: dict[str, Callable[[Claimant, tuple[str, ...]], None] | None] = {
     "type": None,
@@ -234,6 +243,7 @@ ROW: dict[str, Callable[[Claimant, tuple[str, ...]], None] | None] = {
     "searchParam": None,
     "operation": None,
     "profile": profiles_are_the_types_own,
+    "supportedProfile": profiles_are_validated_against,
     "versioning": versions_are_kept_apart,
     "readHistory": earlier_versions_are_read,
     "updateCreate": updates_create,

@@ -282,7 +282,10 @@ SECTIONS: dict[str, Callable[[], Iterator[Key]]] = {
 #: Rows about what no registration lists: other forms of what is there.
 BESIDE: dict[str, set[Key]] = {
     "Interactions": {("HEAD", "/{type}/{id}"), ("OPTIONS", "/{type}")},
-    "What the CapabilityStatement says": {("rest.resource.supportedProfile",)},  # where a package is installed
+    "What the CapabilityStatement says": {
+        ("implementationGuide",),  # where a package is installed
+        ("rest.resource.supportedProfile",),  # of types that have one
+    },
     "Parameters of all types": {("reference.parameter",), ("reference:Type.parameter",)},
     "Operators of `_filter`": {("and",), ("or",), ("not",), ("a.b",), ("a[…].b",)},
     "Order": {("near",), ("_text",)},

@@ -14,6 +14,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from tests.stored import stored
+
 pytestmark = pytest.mark.xdist_group("search")
 
 UCUM = "http://unitsofmeasure.org"
@@ -41,7 +43,7 @@ def found(client: httpx.Client, query: str) -> str:
     )
     answer = client.get(f"{resource_type}?{encoded}&_count=100", headers={"Prefer": "handling=strict"})
     assert answer.status_code == 200, answer.text
-    entries = answer.json().get("entry", [])
+    entries = stored(answer.json())
     assert {entry["search"]["mode"] for entry in entries} <= {"match"}
     ids = [entry["resource"]["id"] for entry in entries]
     assert len(set(ids)) == len(ids)

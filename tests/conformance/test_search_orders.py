@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.stored import stored
+
 pytestmark = pytest.mark.xdist_group("search")
 
 Json = dict[str, Any]
@@ -83,7 +85,7 @@ def found(data: Any, query: str) -> str:
     encoded = "&".join(f"{name}={quote(value, safe='')}" for name, _, value in pairs)
     answer = data.client.get(f"{resource_type}?{encoded}", headers={"Prefer": "handling=strict"})
     assert answer.status_code == 200, answer.text
-    return " ".join(entry["resource"]["id"] for entry in answer.json().get("entry", []))
+    return " ".join(entry["resource"]["id"] for entry in stored(answer.json()))
 
 
 ORDERS = {
