@@ -14,6 +14,7 @@ from fhir_server.storage.unit import Unit
 #: nothing to work on, and fail.
 LACKING = {
     Store: {
+        "given_up",
         "drop_unwanted",
         "erase",
         "erase_past",

@@ -122,10 +122,11 @@ class Failing(Batches):
         self.attempts = 0
 
     async def append(self, row: dict[str, Any]) -> bool:
-        self.attempts += 1
         if self.failing and not self.silent:
+            self.attempts += 1
             raise UnavailableError("down")
         done = await super().append(row)
+        self.attempts += 1  # only now it is there, whoever else writes meanwhile
         if self.failing:
             raise UnavailableError("the answer was lost")
         return done
