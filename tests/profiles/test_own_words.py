@@ -41,7 +41,7 @@ PREFIX = "urn:healthsphere:"
 NAME = re.compile(r"urn:healthsphere:[A-Za-z][A-Za-z0-9:-]*[A-Za-z0-9]")
 
 #: Systems of identifiers, which have no codes.
-IDENTIFIERS = frozenset({"alert-episode", "prescription-issue", "sha256"})
+IDENTIFIERS = frozenset({"account", "alert-episode", "prescription-issue", "sha256"})
 
 #: Names of other things: the canonicals of operations, search parameters, value sets and Questionnaires, what tokens
 #: say of a sign-in, and the policies by which an access was allowed.
@@ -63,9 +63,9 @@ def names_in_code() -> set[str]:
     """The names in what modules hold (they may be put together there), and in all texts of the code and its data."""
     found: set[str] = set()
     for module in modules():
-        found |= {value for value in vars(module).values() if type(value) is str and value.startswith(PREFIX)}
+        held = [value for value in vars(module).values() if type(value) is str]
         tree = ast.parse(Path(str(module.__file__)).read_text())
-        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        texts = held + [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
         texts += [made(node, module) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
         found |= {name for text in texts if isinstance(text, str) for name in NAME.findall(text)}
     for folder in ("resources", "integrations", "fhir_server", "smart_auth"):
