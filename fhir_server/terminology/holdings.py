@@ -1,4 +1,4 @@
-"""Finds code systems, value sets and concept maps: those stored here, those of packages, those of the specification.
+"""Finds code systems, value sets and concept maps: those stored here, of packages, of the specification, of our own.
 
 Of several with one canonical URL, that with the version asked for is meant, else the highest that is not retired; one
 that is stored goes before one of a package of the same version, and either before the specification's own. What was
@@ -19,7 +19,7 @@ from fhir_server.terminology.kept import Kept
 from fhir_server.terminology.memory import MemorySystem, system_of
 from fhir_server.validation.profile.shelf import Held
 from fhir_server.validation.profile.source import CODE_SYSTEMS, VALUE_SETS, Source, Stamp
-from profiles.registry import digest
+from profiles.registry import digest, own_definitions
 from profiles.versions import Rank as VersionRank
 from profiles.versions import rank_of
 
@@ -62,6 +62,13 @@ class Holdings:
             VALUE_SETS: {row["url"]: row for row in rows["valueSets"]},
         }
 
+    @cached_property
+    def _carried(self) -> dict[tuple[str, str], Json]:
+        """The code systems and value sets of this server's own (`profiles/definitions`), by type and URL."""
+        if self._rows is not None:
+            return {}
+        return {(name, row["url"]): row for name in (CODE_SYSTEMS, VALUE_SETS) for row in own_definitions(name)}
+
     async def stamps(self, resource_type: str, urls: Collection[str]) -> Sequence[Stamp]:
         """The current versions of what is stored or packaged under some URLs; one command."""
         return await self._source.stamps(resource_type, urls)
@@ -88,10 +95,11 @@ class Holdings:
         for held in await self.held(resource_type, url):
             if version in ("", str(held.content.get("version") or "")):
                 return held.content
-        row = self._digest.get(resource_type, {}).get(url)
-        if row is not None and version in ("", row.get("version")):
-            return value_set_of(row)
-        return None
+        carried = self._carried.get((resource_type, url))
+        if carried is not None and version in ("", carried.get("version")):
+            return carried
+        row = self._digest[VALUE_SETS].get(url) if resource_type == VALUE_SETS else None
+        return value_set_of(row) if row is not None and version in ("", row.get("version")) else None
 
     async def of_id(self, resource_type: str, resource_id: str) -> Json | None:
         """A definition that is stored here, by its id."""
@@ -125,21 +133,25 @@ class Holdings:
         return found, {f"{CODE_SYSTEMS}/{stamp.id}" for stamp in current if stamp.is_big}
 
     def own_system(self, url: str) -> MemorySystem | None:
-        """A code system of the specification itself."""
-        row = self._digest[CODE_SYSTEMS].get(url)
-        if row is None or not row["concepts"]:
-            return None
+        """A code system of the specification itself, or of this server's own."""
         held = self._own.get(url)
-        if held is None:
-            # Two threads may both build it; either result serves.
-            held = self._own.setdefault(url, system_of(resource_of(row)))
-        return held
+        if held is not None:
+            return held
+        resource = self._carried.get((CODE_SYSTEMS, url))
+        if resource is None:
+            row = self._digest[CODE_SYSTEMS].get(url)
+            if row is None or not row["concepts"]:
+                return None
+            resource = resource_of(row)
+        # Two threads may both build it; either result serves.
+        return self._own.setdefault(url, system_of(resource))
 
     @cached_property
     def own_systems(self) -> list[tuple[str, str]]:
-        """The specification's code systems whose codes are held, with their versions, sorted."""
-        rows = self._digest[CODE_SYSTEMS].values()
-        return sorted((row["url"], str(row.get("version") or "")) for row in rows if row["concepts"])
+        """The code systems of the specification whose codes are held, and this server's own, with their versions."""
+        rows = [row for row in self._digest[CODE_SYSTEMS].values() if row["concepts"]]
+        rows += [row for (name, _), row in self._carried.items() if name == CODE_SYSTEMS]
+        return sorted((row["url"], str(row.get("version") or "")) for row in rows)
 
 
 def rank_of_held(held: Held) -> tuple[bool, bool, bool, VersionRank, bool]:

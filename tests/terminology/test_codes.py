@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from profiles.registry import own_definitions
 from tests.terminology.samples import ANIMALS, FOODS, SETS, animals, answers, by, parameters, value_set
 
 Json = dict[str, Any]
@@ -97,6 +98,15 @@ def test_codes_of_the_specification_and_units_are_looked_up(terms: Any) -> None:
     assert answers(body)["display"] == "milligram per deciliter"
     assert {name: value for name, value, _ in properties(body)} == {"canonical": "g.m-3", "factor": 10}
     ask(terms, "CodeSystem/$lookup", 404, system=UCUM, code="parsnips")
+
+
+def test_codes_of_this_servers_own_are_looked_up(terms: Any) -> None:
+    (own, *_) = own_definitions("CodeSystem")
+    concept = own["concept"][0]
+    body = ask(terms, "CodeSystem/$lookup", system=own["url"], code=concept["code"])
+    assert answers(body)["display"] == concept["display"]
+    answer = terms.get(f"CodeSystem/{own['id']}/$validate-code", params={"code": concept["code"]})
+    assert answers(answer.json())["result"] is True
 
 
 # --- $validate-code ---

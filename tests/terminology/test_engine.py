@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.interactions.subsumes import outcome_of
@@ -83,7 +83,7 @@ def found(engine: Engine, resource: Json, **wish: Any) -> list[str]:
     return asyncio.run(listed_in(engine, resource, **wish))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(code_systems(), st.lists(parts(), min_size=1, max_size=3), st.lists(parts(), max_size=2), st.booleans())
 def test_a_code_is_in_a_value_set_if_and_only_if_its_expansion_has_it(
     system: Json, include: list[Json], exclude: list[Json], headings: bool
@@ -105,7 +105,7 @@ def test_a_code_is_in_a_value_set_if_and_only_if_its_expansion_has_it(
     asyncio.run(run())
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(code_systems())
 def test_subsumption_is_transitive_and_agrees_with_the_filters(system: Json) -> None:
     held = system_of(system)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.definitions import carried
 from fhir_server.interactions.parameters import Inputs, wrong
 from fhir_server.model import codec
 from fhir_server.model.clock import now_us
@@ -112,8 +113,12 @@ async def definition_of(context: Context, request: Request, inputs: Inputs, inli
                 expression=f"Parameters.parameter.where(name='{inline if sent is not None else 'url'}')",
                 key="HS-OP-PARAMETER",
             )
-        found = await context.repository.read(kind, request.path[1])
-        resource: Json = codec.decode(found.body or b"")
+        try:
+            body = (await context.repository.read(kind, request.path[1])).body
+        except NotFoundError:
+            if (body := carried(kind, request.path[1], request.base_url)) is None:
+                raise
+        resource: Json = codec.decode(body or b"")
         return resource
     if sent is not None and sent.get("resourceType") != kind:
         raise wrong(inline, sent.get("resourceType"), f"a {kind}")
