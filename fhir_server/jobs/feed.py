@@ -277,7 +277,7 @@ class Feed:
                     self._lanes[name].stop()
 
     def _take_up(self, name: str, follower: Follower, part: int, following: Any) -> None:
-        if name in self._tasks:
+        if name in self._tasks or self._closing.is_set():  # `close` may begin while others are being looked for
             return
         lane = Lane(follower, part, self._stream, self._trunk, self, most_tries=self._most_tries, pause_s=self._pause_s)
         self._lanes[name] = lane

@@ -142,8 +142,9 @@ class Timers:
         """Stop; what is being handled may end, for a moment, and is otherwise another's to do."""
         self._closing = True
         self._woken.set()
-        looking = set() if self._looking is None else {self._looking}
-        await ended_soon(looking | self._running, LETTING_GO_S)
+        if self._looking is not None:
+            await ended_soon({self._looking}, LETTING_GO_S)  # first: it may be about to start one more
+        await ended_soon(set(self._running), LETTING_GO_S)
 
     def now(self) -> int:
         """The moment by which timers are due, in microseconds since 1970 UTC."""

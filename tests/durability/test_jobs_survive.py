@@ -131,7 +131,7 @@ def all_unindexed(server: Server) -> None:
 
 @pytest.mark.server
 def test_jobs_that_were_killed_end_by_themselves_after_the_next_start(server: Server) -> None:
-    count = 600
+    count = 1500
     filled(server, count)
     started(server, "Patient/gone/$purge", json=CONFIRM, headers={"Prefer": "respond-async"})
     with Rows(server) as rows:
@@ -139,7 +139,7 @@ def test_jobs_that_were_killed_end_by_themselves_after_the_next_start(server: Se
             time.sleep(0.005)
     all_unindexed(server)
     started(server, "$reindex")
-    assert killed(server, "purge", after=200)
+    assert killed(server, "purge", after=1)
     server.start()
     with Rows(server) as rows:
         purge, reindex = rows.ended("purge", "reindex", within_s=30)
