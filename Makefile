@@ -60,7 +60,7 @@ format: $(VENV)/.dev ## Format the code
 bench: $(VENV)/.dev ## Measure the server and write docs/performance.md
 	@$(BIN)/python -m benchmarks
 
-oracle: $(VENV)/.dev ## Compare validation with HL7's own validator (needs Java and npm): make oracle DATA=folder-with-r4-examples
+oracle: $(VENV)/.dev ## Compare validation with HL7's own validator (needs Java and npm)
 	@$(BIN)/python -m tests.oracle $(DATA)
 
 definitions: $(VENV)/.run ## Make the digest of the R4 definitions again: make definitions PACKAGE=hl7.fhir.r4.core.tgz

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
-import tarfile
 import tempfile
 import threading
 import uuid
@@ -28,6 +26,7 @@ from pymongo import MongoClient
 
 from fhir_server.settings import Settings
 from fhir_server.storage.embedded import EmbeddedMongo
+from tests.real_data import ARCHIVES, unpacked
 
 # The machine may be busy: how long an example takes says nothing about the code.
 # Continuous integration tries the same examples each time; everybody else tries new ones.
@@ -38,11 +37,6 @@ T = TypeVar("T")
 
 BASE_URL = "http://test/fhir"
 ROOT = Path(__file__).parents[1]
-ARCHIVES = {
-    "synthea-blaze": "synthea-120-patients.tar.xz",
-    "r4-examples": "r4-examples.tar.xz",
-    "fhir-test-cases-r4": "fhir-test-cases-r4.tar.xz",
-}
 
 
 class _SharedMongo:
@@ -310,23 +304,10 @@ def make_certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 
 @pytest.fixture(scope="session", autouse=True)
 def unpacked_test_data() -> Path | None:
-    """The test data, unpacked once for all runs and workers; HEALTHSPHERE_TEST_DATA names the folder afterwards.
-
-    That variable may name a folder with the unpacked data or with the archives; else the archives are looked for in
-    `../shared/data` beside the checkout. None when they are not there.
-    """
-    source = Path(os.environ.get("HEALTHSPHERE_TEST_DATA") or ROOT.parent / "shared" / "data")
-    if all((source / name).is_dir() for name in ARCHIVES):
-        return source
-    if not all((source / archive).is_file() for archive in ARCHIVES.values()):
-        return None
-    folder = Path(tempfile.gettempdir()) / f"healthsphere-test-data-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for name, archive in ARCHIVES.items():
-            _unpack_once(source / archive, folder / name)
-    os.environ["HEALTHSPHERE_TEST_DATA"] = str(folder)
+    """The test data, which HEALTHSPHERE_TEST_DATA names afterwards; None when they are not there."""
+    folder = unpacked()
+    if folder is not None:
+        os.environ["HEALTHSPHERE_TEST_DATA"] = str(folder)
     return folder
 
 
@@ -336,15 +317,3 @@ def test_data(unpacked_test_data: Path | None) -> Path:
     if unpacked_test_data is None:
         pytest.skip(f"the test data is not there: set HEALTHSPHERE_TEST_DATA to a folder with {', '.join(ARCHIVES)}")
     return unpacked_test_data
-
-
-def _unpack_once(archive: Path, target: Path) -> None:
-    """Unpack `archive`, whose one top folder is named like `target`, unless that very archive was unpacked before."""
-    known = archive.stat()
-    stamp, mark = target.with_suffix(".stamp"), f"{known.st_size} {known.st_mtime_ns}"
-    if target.is_dir() and stamp.exists() and stamp.read_text() == mark:
-        return
-    shutil.rmtree(target, ignore_errors=True)
-    with tarfile.open(archive) as tar:
-        tar.extractall(target.parent, filter="data")
-    stamp.write_text(mark)

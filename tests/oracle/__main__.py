@@ -1,6 +1,6 @@
 """`make oracle`: HL7's own validator (of 2019) as a second opinion, and where the two differ.
 
-Usage: python -m tests.oracle [FOLDER WITH r4-examples]
+Usage: python -m tests.oracle [FOLDER WITH THE TEST DATA; else where the tests look for them]
 
 Each difference is judged in `docs/validation-oracle.md`; `judged` has the kinds. One of no kind makes it fail.
 """
@@ -16,16 +16,21 @@ from tests.oracle.cases import Case, cases, definitions
 from tests.oracle.fetch import UnavailableError
 from tests.oracle.hl7 import verdicts
 from tests.oracle.judged import judgement_of
+from tests.real_data import unpacked
 
 FOLDER = Path(__file__).parents[2] / ".oracle"
 
 
 def main(arguments: list[str]) -> int:
-    given = arguments[0] if arguments else os.environ.get("HEALTHSPHERE_TEST_DATA", "")
-    examples = Path(given) / "r4-examples" if given else None
-    if examples is not None and not examples.is_dir():
-        print(f"There is no folder {examples}.")
-        return 2
+    if arguments:
+        os.environ["HEALTHSPHERE_TEST_DATA"] = arguments[0]
+    data = unpacked()
+    if data is None:
+        if arguments:
+            print(f"There are no examples in {arguments[0]}.")
+            return 2
+        print("The examples of R4 are not here: ours are asked about alone.")
+    examples = data / "r4-examples" if data is not None else None
     ours = {case.name: case for case in cases(examples)}
     try:
         theirs = verdicts(FOLDER, {name: case.raw for name, case in ours.items()}, definitions())
