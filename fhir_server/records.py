@@ -17,6 +17,7 @@ from fhir_server.model.clock import new_id
 from fhir_server.model.dates import interval_of
 from fhir_server.model.errors import InvalidError
 from fhir_server.repository.repository import Change, Repository
+from fhir_server.search.escape import escape
 from smart_auth.ports import EncounterCard, PatientCard
 
 Json = dict[str, Any]
@@ -83,9 +84,9 @@ class FhirRecords(RepositoryRecords):
         """Patients whom this user may see and whose names, identifier or birth date begin with the text."""
         context = await self._entered(identity)
         words = text.split()
-        asked: list[list[tuple[str, str]]] = [[("name", escaped(word)) for word in words] if words else []]
+        asked: list[list[tuple[str, str]]] = [[("name", escape(word)) for word in words] if words else []]
         if len(words) == 1:
-            asked.append([("identifier", escaped(words[0]))])
+            asked.append([("identifier", escape(words[0]))])
             if _DATE.fullmatch(words[0]) and is_date(words[0]):
                 asked.append([("birthdate", words[0])])
         pages = await asyncio.gather(*(self._found(context, "Patient", pairs, limit) for pairs in asked))
@@ -115,7 +116,7 @@ class FhirRecords(RepositoryRecords):
         resource_type, _, resource_id = reference.partition("/")
         if resource_type != "Encounter" or not resource_id:
             return None
-        found = await self._found(context, "Encounter", [("_id", escaped(resource_id)), ("subject", patient)], 1)
+        found = await self._found(context, "Encounter", [("_id", escape(resource_id)), ("subject", patient)], 1)
         return encounter_of(found[0]) if found else None
 
     async def _read(self, context: Context, reference: str) -> Json | None:
@@ -124,11 +125,6 @@ class FhirRecords(RepositoryRecords):
             return None
         version = await context.repository.current(resource_type, resource_id)
         return codec.decode(version.body) if version is not None and version.body is not None else None
-
-
-def escaped(text: str) -> str:
-    """A text as the value of a search parameter, in which some characters have a meaning."""
-    return re.sub(r"([\\,|$])", r"\\\1", text)
 
 
 def is_date(text: str) -> bool:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from fhir_server.cli.authorization import with_authorization
-from fhir_server.cli.say import out
+from fhir_server.cli.say import out, table_of
 from fhir_server.cli.trail import tell
 from fhir_server.model.happening import Happening
 from fhir_server.storage.setup import SetupError
@@ -106,9 +105,7 @@ def list_clients(data_dir: DataDir = None) -> None:
     """List the clients."""
     with with_authorization(data_dir) as (server, _):
         found = server.clients.all()
-    table = Table()
-    for column in ("Id", "Name", "Authenticates by", "May ask for", "Active"):
-        table.add_column(column, overflow="fold")
+    table = table_of("Id", "Name", "Authenticates by", "May ask for", "Active")
     for one in found:
         table.add_row(one.client_id, one.name, one.auth_method, one.scope, "yes" if one.active else "no")
     out.print(table, highlight=False, markup=False)

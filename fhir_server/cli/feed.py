@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from fhir_server.cli.database import reached_database
-from fhir_server.cli.say import out, plain_faults, settings_of
+from fhir_server.cli.say import out, plain_faults, settings_of, table_of
 from fhir_server.logging import configure_logging
 from fhir_server.model.clock import instant_of, now_us
 
@@ -57,9 +57,7 @@ def dead(
     """List the changes and the timers that were set aside, those that failed last first."""
 
     async def work(background: Background) -> None:
-        table = Table()
-        for title in ("of", "what", "failed", "tries", "error"):
-            table.add_column(title, overflow="fold")
+        table = table_of("of", "what", "failed", "tries", "error")
         for change in await background.feed.dead(name, limit):
             what = f"{change.type}/{change.id}, version {change.version}"
             failed = f"{instant_of(change.at_us)}{', asked for again' if change.asked else ''}"

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 from cryptography.fernet import Fernet
-from rich.table import Table
 
 from fhir_server.cli.authorization import with_authorization
-from fhir_server.cli.say import out
+from fhir_server.cli.say import out, table_of
 from fhir_server.cli.trail import tell
 from fhir_server.model.happening import Happening
 from smart_auth.keys import ALGORITHMS, LEAD_S, SPREAD_S
@@ -28,9 +27,7 @@ def list_keys(data_dir: DataDir = None) -> None:
     with with_authorization(data_dir) as (server, _):
         found = server.keys.all()
         signing = {server.keys.signing(algorithm).kid for algorithm in ALGORITHMS}
-    table = Table()
-    for column in ("Key", "Algorithm", "Signs from", "Published until", "State"):
-        table.add_column(column, overflow="fold")
+    table = table_of("Key", "Algorithm", "Signs from", "Published until", "State")
     moment = now()
     for key in found:
         ended = key.published_until is not None and key.published_until <= moment

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from fhir_server.cli.database import reached_database
 from fhir_server.cli.reindex import indexed
-from fhir_server.cli.say import SETUP_FAULT, err, out, plain_faults, say_error, say_warning, settings_of
+from fhir_server.cli.say import SETUP_FAULT, err, out, plain_faults, say_error, say_warning, settings_of, table_of
 from fhir_server.logging import configure_logging
 from fhir_server.package_sources import Sources, read_file
 from profiles.package import Package, PackageError
@@ -113,9 +112,7 @@ def list_packages(
     if not found:
         out.print("No package is installed.")
         return
-    table = Table()
-    for column in ("Package", "Title", "Definitions", "Needs, and is not there"):
-        table.add_column(column, overflow="fold")
+    table = table_of("Package", "Title", "Definitions", "Needs, and is not there")
     for one in found:
         table.add_row(*map(escape, (one.id, one.title, str(sum(one.counts.values())), ", ".join(one.missing))))
     out.print(table, highlight=False)

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from rich.console import Console
+from rich.table import Table
 
 from fhir_server.secret_files import PREFIX, SecretFileError, variable_of
 from fhir_server.settings import Settings, secret_settings
@@ -30,6 +31,14 @@ def say_error(text: str) -> None:
 
 def say_warning(text: str) -> None:
     err.print(f"[bold yellow]Warning:[/] {_escaped(text)}", highlight=False, soft_wrap=True)
+
+
+def table_of(*columns: str) -> Table:
+    """An empty table, which breaks long words rather than leave them out."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _escaped(text: str) -> str:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
 
 from fhir_server.cli.database import reached_database
-from fhir_server.cli.say import SETUP_FAULT, err, out, plain_faults, say_error, say_warning, settings_of
+from fhir_server.cli.say import SETUP_FAULT, err, out, plain_faults, say_error, say_warning, settings_of, table_of
 from fhir_server.logging import configure_logging
 
 if TYPE_CHECKING:
@@ -76,9 +75,7 @@ def list_systems(data_dir: DataDir = None) -> None:
     if not rows:
         out.print("There is none.")
         return
-    table = Table()
-    for column in ("Code system", "Version", "Concepts", "From", "State"):
-        table.add_column(column, overflow="fold")
+    table = table_of("Code system", "Version", "Concepts", "From", "State")
     for row in rows:
         origin = "a file" if row["o"].startswith("file:") else row["o"]
         table.add_row(*map(escape, (row["u"], row["v"], str(row["n"]), origin, row["state"])))

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from fhir_server.cli.database import reached_database
-from fhir_server.cli.say import SETUP_FAULT, WRONG_SETTING, out, plain_faults, say_error, settings_of
+from fhir_server.cli.say import SETUP_FAULT, WRONG_SETTING, out, plain_faults, say_error, settings_of, table_of
 from fhir_server.logging import configure_logging
 from fhir_server.storage.setup import SetupError
 
@@ -116,9 +115,7 @@ def list_users(
         rows = await side.administration.search(
             text=text, role=role.value if role else "", state=state, after="", limit=limit
         )
-        table = Table()
-        for column in ("E-mail", "Name", "Role", "State", "Record", "Second factor"):
-            table.add_column(column, overflow="fold")
+        table = table_of("E-mail", "Name", "Role", "State", "Record", "Second factor")
         for row in rows:
             second = "yes" if row.get("totp") or row.get("passkeys") else "no"
             table.add_row(row["email"], row["name"], row["role"], row["state"], row.get("fhir_user") or "", second)

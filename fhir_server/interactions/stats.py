@@ -10,6 +10,7 @@ Spec: https://hl7.org/fhir/R4/observation-operation-stats.html
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -23,6 +24,7 @@ from fhir_server.model.clock import instant_of, now_us
 from fhir_server.model.dates import OPEN_END_US, OPEN_START_US, Interval, interval_of
 from fhir_server.model.errors import UnprocessableError
 from fhir_server.model.exchange import Answer, Request
+from fhir_server.search.escape import escape
 from fhir_server.search.ucum import canonical
 from profiles.terminology import terminology
 
@@ -68,11 +70,19 @@ class Question:
     sources: int
 
 
+def tokens_of(codes: Iterable[Code]) -> str:
+    """Any of some codes, as the value of a search parameter."""
+    return ",".join("|".join(map(escape, (s, c))) if s is not None else escape(c) for s, c in codes)
+
+
 async def stats(context: Context, request: Request) -> Answer:
     """Observation/$stats: Parameters with one `statistics` Observation for each code; one database command."""
     question = question_of(context, request)
-    tokens = ",".join("|".join(map(escaped, (s, c))) if s is not None else escaped(c) for s, c in question.codes)
-    pairs = [("subject", question.subject), ("combo-code", tokens), ("status:not", "entered-in-error,cancelled")]
+    pairs = [
+        ("subject", question.subject),
+        ("combo-code", tokens_of(question.codes)),
+        ("status:not", "entered-in-error,cancelled"),
+    ]
     _, conditions = await context.searcher.understood(TYPE, pairs, strict=True, default_count=1, max_count=1)
     match = [conditions]
     if question.span is not None:
@@ -168,13 +178,6 @@ def span_of(inputs: Inputs) -> Interval | None:
         interval_of(str(start)).start_us if start else OPEN_START_US,
         interval_of(str(end)).end_us if end else OPEN_END_US,
     )
-
-
-def escaped(text: str) -> str:
-    """A text as a search value takes it."""
-    for special in "\\,|$":
-        text = text.replace(special, f"\\{special}")
-    return text
 
 
 # --- the answer -----------------------------------------------------------------------------------------------------

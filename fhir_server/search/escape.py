@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 _ESCAPED = re.compile(r"\\([,|$\\])")
+_DELIMITER = re.compile(r"([\\,|$])")
 
 
 def split(text: str, delimiter: str) -> list[str]:
@@ -39,3 +40,12 @@ def unescape(text: str) -> str:
     'a,b\\c'
     """
     return _ESCAPED.sub(r"\1", text) if "\\" in text else text
+
+
+def escape(text: str) -> str:
+    r"""A text as the value of a search parameter, its delimiters plain characters.
+
+    >>> escape("a,b|c")
+    'a\\,b\\|c'
+    """
+    return _DELIMITER.sub(r"\\\1", text)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.model.errors import NotFoundError
+from fhir_server.search.escape import escape
 from resources.directory.asking import Asked
 from resources.directory.record import (
     FEE,
@@ -111,12 +112,12 @@ async def _conditions(context: Context, asked: Asked, near: dict[str, float] | N
     if asked.organizations:
         yield {"x.organization": {"$in": list(asked.organizations)}}
     if asked.names:
-        pairs = [("name", escaped(name)) for text in asked.names for name in text.split()]
+        pairs = [("name", escape(name)) for text in asked.names for name in text.split()]
         called = await _filter(context, "Practitioner", *pairs)
         yield {"x.practitioner": {"$in": await _named(context, "Practitioner", called, MOST_PEOPLE)}}
     places = None if near is None else list(near)
     if asked.city:
-        there = await _filter(context, "Location", ("address-city", escaped(asked.city)))
+        there = await _filter(context, "Location", ("address-city", escape(asked.city)))
         towns = await _named(context, "Location", there, MOST_PLACES)
         places = towns if places is None else [place for place in places if place in towns]
     if places is not None:
@@ -133,7 +134,7 @@ async def _of_specialty(context: Context, wanted: Sequence[str], *, words: bool)
     roles: list[Json] = [{"x.specialty": {"$in": codes}}]
     services: list[Json] = [{"x.specialty": {"$in": codes}}, {"x.service-type": {"$in": codes}}]
     if words:
-        text = escaped(wanted[0])
+        text = escape(wanted[0])
         roles.append(await _filter(context, "PractitionerRole", ("specialty:text", text)))
         for name in ("specialty:text", "service-type:text", "name:contains"):
             services.append(await _filter(context, "HealthcareService", (name, text)))
@@ -266,8 +267,3 @@ def fits(doctor: Doctor, asked: Asked, accepted: Sequence[set[str]], placed: boo
 def _has(wanted: Sequence[str], known: set[str]) -> bool:
     folded = {code.casefold() for code in known}
     return any(token.casefold() in folded for token in wanted)
-
-
-def escaped(text: str) -> str:
-    """A text as the value of a search parameter."""
-    return "".join(f"\\{c}" if c in "\\,|$" else c for c in text)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from resources.verification.licence import codings_of
+from resources.codings import codings_of
 
 Json = dict[str, Any]
 

@@ -26,9 +26,6 @@ Json = dict[str, Any]
 
 BY: Final = "release"
 
-#: So many letters make a reason.
-LEAST_REASON: Final = 10
-
 
 async def release(context: Context, request: Request) -> Answer:
     """Let go what is in quarantine, with a `reason`.

@@ -20,6 +20,7 @@ from fhir_server.model.errors import ForbiddenError, UnprocessableError
 from fhir_server.repository.changes import Change, Json
 from fhir_server.repository.ownership import with_tag
 from fhir_server.repository.rules import Write
+from resources.codings import codings_of
 from resources.healthlog.measures import (
     CATEGORIES,
     CATEGORY,
@@ -102,20 +103,14 @@ def sorted_in(resource: Json) -> Json:
     categories = resource.get("category", [])
     if not isinstance(categories, list) or not all(isinstance(one, dict) for one in categories):
         return resource  # which the validation refuses
-    known = {(c.get("system"), c.get("code")) for one in categories for c in _codings(one)}
+    known = {(c.get("system"), c.get("code")) for one in categories for c in codings_of(one)}
     wanted = [(CATEGORIES, CATEGORY[kind]), (KINDS, kind)] if kind in CATEGORY else [(KINDS, kind)]
     missing = [{"coding": [{"system": system, "code": code}]} for system, code in wanted if (system, code) not in known]
     return {**resource, "category": [*categories, *missing]} if missing else resource
 
 
-def _codings(concept: Any) -> Iterator[Json]:
-    """The codings of a CodeableConcept, whatever shape it was sent in."""
-    given = concept.get("coding") if isinstance(concept, dict) else None
-    return (one for one in (given if isinstance(given, list) else ()) if isinstance(one, dict))
-
-
 def _loinc(node: Mapping[str, Any]) -> list[str]:
-    return [str(coding.get("code")) for coding in _codings(node.get("code")) if coding.get("system") == LOINC]
+    return [str(coding.get("code")) for coding in codings_of(node.get("code")) if coding.get("system") == LOINC]
 
 
 def _require_named(resource: Json) -> None:

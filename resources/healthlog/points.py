@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from fhir_server.interactions.stats import Code, escaped, has, measurements_of, scale_of
+from fhir_server.interactions.stats import Code, has, measurements_of, scale_of, tokens_of
 from fhir_server.model import codec
 from fhir_server.model.errors import UnprocessableError
 from fhir_server.repository.search import Searcher
@@ -58,11 +58,6 @@ async def readings(
     """
     pairs = [("subject", subject), ("combo-code", tokens_of(codes)), ("status:not", VOID)]
     return await records(searcher, TYPE, pairs, start_us, end_us)
-
-
-def tokens_of(codes: Iterable[Code]) -> str:
-    """Any of some codes, as the value of a search parameter."""
-    return ",".join("|".join(map(escaped, (s, c))) if s is not None else escaped(c) for s, c in codes)
 
 
 async def records(

@@ -14,12 +14,13 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.parameters import Inputs, answered, parameters_of
+from fhir_server.interactions.parameters import Inputs, answered, parameters_of, wrong
+from fhir_server.interactions.stats import tokens_of
 from fhir_server.model import codec
 from fhir_server.model.clock import instant_of
-from fhir_server.model.errors import InvalidError, UnprocessableError
+from fhir_server.model.errors import UnprocessableError
 from fhir_server.model.exchange import Answer, Request
-from resources.healthlog.points import Reading, readings, records, tokens_of
+from resources.healthlog.points import Reading, readings, records
 from resources.monitoring.planned import Activity, activity_of
 from resources.time_zones import zone_named
 
@@ -40,11 +41,11 @@ async def adherence(context: Context, request: Request) -> Answer:
     inputs.only("windows", "timezone")
     shown = inputs.whole("windows", least=1) or WINDOWS
     if shown > MOST_WINDOWS:
-        raise wrong("windows", f"at most {MOST_WINDOWS}")
+        raise wrong("windows", shown, f"at most {MOST_WINDOWS}")
     name = inputs.text("timezone")
     zone: tzinfo | None = zone_named(name) if name is not None else UTC
     if zone is None:
-        raise wrong("timezone", "the name of a time zone, such as Europe/Berlin,")
+        raise wrong("timezone", name, "the name of a time zone, such as Europe/Berlin,")
     _, plan_id, _ = request.path
     plan = codec.decode((await context.repository.read("CarePlan", plan_id)).body or b"")
     subject = plan.get("subject", {}).get("reference")
@@ -130,12 +131,3 @@ def window(start: datetime, end: datetime, planned: int, done: int, now: datetim
             {"name": "ended", "valueBoolean": end <= now},
         ],
     }
-
-
-def wrong(name: str, expected: str) -> InvalidError:
-    return InvalidError(
-        f"{name!r}: {expected} was expected.",
-        code="value",
-        expression=f"Parameters.parameter.where(name='{name}')",
-        key="HS-OP-PARAMETER",
-    )

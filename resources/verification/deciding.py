@@ -77,7 +77,7 @@ async def decide_within(context: Context, unit: Unit, practitioner: str, decisio
     begins = application.task is None and not decision.claim
     if begins:
         opened(application, decision.who, now_us, APPLY)
-        application = await written(context, unit, application, APPLY)
+        await written(context, unit, application, APPLY)
         application = await read_application(unit, practitioner)
     # Of somebody who was imported, or verified before there were claims, to open the application is all there is to do.
     for claim in () if begins and decision.what == REVALIDATE else _meant(application, decision):

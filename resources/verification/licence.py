@@ -8,11 +8,11 @@ Spec: https://hl7.org/fhir/R4/practitioner-definitions.html#Practitioner.qualifi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from fhir_server.model.dates import OPEN_END_US, OPEN_START_US, interval_of
 from fhir_server.model.errors import FhirError
+from resources.codings import codings_of
 
 Json = dict[str, Any]
 
@@ -22,11 +22,6 @@ DEGREES: Final = "http://terminology.hl7.org/CodeSystem/v2-0360"
 #: The tag of Practitioners whom nobody is to find, and of their roles.
 DIRECTORY: Final = "urn:healthsphere:directory"
 HIDDEN: Final = "hidden"
-
-
-def codings_of(concept: Any) -> Iterable[Json]:
-    rows = concept.get("coding") if type(concept) is dict else None
-    return [row for row in rows if type(row) is dict] if type(rows) is list else []
 
 
 def is_degree(qualification: Json) -> bool:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from fhir_server.model import codec
-from resources.verification.licence import codings_of, is_degree, is_licence
+from resources.codings import codings_of
+from resources.verification.licence import is_degree, is_licence
 
 Json = dict[str, Any]
 

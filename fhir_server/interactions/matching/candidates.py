@@ -9,12 +9,12 @@ Spec: https://hl7.org/fhir/R4/patient-operation-match.html
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.matching.facts import Facts, rows, text
+from fhir_server.search.escape import escape
 
 Json = dict[str, Any]
 Pairs = list[tuple[str, str]]
@@ -24,7 +24,6 @@ MOST = 200
 
 #: Characters of a name that must be right for the birth date to lead to it.
 BEGINNING = 2
-_DELIMITER = re.compile(r"([\\,|$])")
 
 
 async def candidates_of(context: Context, patient: Json, facts: Facts) -> tuple[dict[str, bytes], bool]:
@@ -43,24 +42,24 @@ async def candidates_of(context: Context, patient: Json, facts: Facts) -> tuple[
 def searches_of(patient: Json, facts: Facts) -> Iterator[Pairs]:
     """The searches, the most telling first; a fact that is not known makes none."""
     identifiers = [
-        f"{escaped(text(row, 'system'))}|{escaped(value)}" if text(row, "system") else escaped(value)
+        f"{escape(text(row, 'system'))}|{escape(value)}" if text(row, "system") else escape(value)
         for row in rows(patient, "identifier")
         if (value := text(row, "value"))
     ]
     if identifiers:
         yield [("identifier", ",".join(identifiers))]
-    telecoms = {escaped(value) for row in rows(patient, "telecom") if (value := text(row, "value"))}
+    telecoms = {escape(value) for row in rows(patient, "telecom") if (value := text(row, "value"))}
     if telecoms:
         yield [("telecom", ",".join(sorted(telecoms)))]
-    families = ",".join(escaped(f) for f in family_spellings(patient))
-    givens = ",".join(escaped(g) for g in facts.givens if len(g) > 1)
+    families = ",".join(escape(f) for f in family_spellings(patient))
+    givens = ",".join(escape(g) for g in facts.givens if len(g) > 1)
     if facts.birth:
         names = [f.split()[0][:BEGINNING] for f in facts.families] + [g[:BEGINNING] for g in facts.givens]
-        beginnings = ",".join(sorted({escaped(n) for n in names}))
+        beginnings = ",".join(sorted({escape(n) for n in names}))
         yield [("birthdate", facts.birth), *([("name", beginnings)] if beginnings else [])]
     if families and givens:
         yield [("family", families), ("given", givens)]
-    codes = {escaped(code) for row in rows(patient, "address") if (code := text(row, "postalCode"))}
+    codes = {escape(code) for row in rows(patient, "address") if (code := text(row, "postalCode"))}
     if codes and (families or givens):
         yield [("address-postalcode", ",".join(sorted(codes))), ("family", families) if families else ("given", givens)]
 
@@ -75,7 +74,3 @@ def family_spellings(patient: Json) -> list[str]:
         if family:
             families.append(family)
     return families
-
-
-def escaped(value: str) -> str:
-    return _DELIMITER.sub(r"\\\1", value)

@@ -9,11 +9,11 @@ import re
 from typing import Any
 
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.matching.candidates import escaped
 from fhir_server.interactions.matching.facts import rows, text
 from fhir_server.interactions.parameters import Inputs
 from fhir_server.model import codec
 from fhir_server.model.errors import InvalidError, UnprocessableError
+from fhir_server.search.escape import escape
 from fhir_server.storage.document import Version
 
 Json = dict[str, Any]
@@ -57,7 +57,7 @@ async def same_by_identifier(context: Context, name: str, identifier: Any, found
             key="HS-OP-PARAMETER",
         )
     token = f"{text(identifier, 'system')}|{text(identifier, 'value')}"
-    pairs = [("identifier", f"{escaped(identifier['system'])}|{escaped(identifier['value'])}")]
+    pairs = [("identifier", f"{escape(identifier['system'])}|{escape(identifier['value'])}")]
     page = (await context.searcher.search("Patient", pairs, strict=True, default_count=2, max_count=2)).page
     if len(page.rows) != 1 or (found is not None and page.rows[0]["_id"] != found.id):
         what = "no record" if not page.rows else "several records" if len(page.rows) > 1 else "another record"

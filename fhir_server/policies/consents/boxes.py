@@ -17,6 +17,7 @@ from fhir_server.policies.consents.provision import Provision
 from fhir_server.policies.reach import Reach, portions_of
 from fhir_server.repository.compartment import CARE_DATES
 from fhir_server.search.charts import CHARTS
+from fhir_server.search.escape import escape
 from fhir_server.search.parameters import table_of
 from profiles.registry import Registry
 from profiles.terminology import Terminology
@@ -131,9 +132,9 @@ class Boxes:
                 by_type.setdefault(code, []).append(_Part())
             elif system.startswith(PROFILES) or code.startswith("http"):
                 url = code if code.startswith("http") else f"{system.rstrip('/')}/{code}"
-                by_type.setdefault(ANY_TYPE, []).append(_Part((("_profile", escaped(url)),)))
+                by_type.setdefault(ANY_TYPE, []).append(_Part((("_profile", escape(url)),)))
             elif system == MEDIA_TYPES:
-                by_type.setdefault("DocumentReference", []).append(_Part((("contenttype", escaped(code)),)))
+                by_type.setdefault("DocumentReference", []).append(_Part((("contenttype", escape(code)),)))
             elif wide:
                 by_type.setdefault(ANY_TYPE, []).append(_Part())
         if not rule.classes:
@@ -239,16 +240,9 @@ class Boxes:
         )
 
 
-def escaped(text: str) -> str:
-    """A text as a value in a search, its delimiters plain characters."""
-    for mark in "\\,|$":
-        text = text.replace(mark, f"\\{mark}")
-    return text
-
-
 def token(system: str, code: str) -> str:
     """A code as a value in a search."""
-    return f"{escaped(system)}|{escaped(code)}" if system else escaped(code)
+    return f"{escape(system)}|{escape(code)}" if system else escape(code)
 
 
 def tokens(system: str, codes: Iterable[str]) -> str:
