@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.access import comparisons as of_access
+from benchmarks.access import text_of
 from benchmarks.apart import apart
 from benchmarks.data import DEFAULT_FOLDER, patients_folder
 from benchmarks.driver_baseline import measure_driver
@@ -20,7 +21,7 @@ from benchmarks.report import Comparison, LoadRow, Row, markdown
 from benchmarks.scenarios import Scenario, Scenarios, Settings
 from benchmarks.server import Server
 from benchmarks.target import Target
-from benchmarks.turns import Compared, Pace
+from benchmarks.turns import Pace, Turned
 from benchmarks.validation import Validated
 from benchmarks.validation import measured as of_validation
 from fhir_server.load import LoadOptions, run
@@ -138,15 +139,15 @@ def _validated(options: argparse.Namespace) -> list[Validated]:
     return found
 
 
-def _guarded(options: argparse.Namespace) -> list[Compared]:
-    """The same requests with access control and the trail, and without both."""
+def _guarded(options: argparse.Namespace) -> list[Turned]:
+    """The same requests with access control and the trail, with the trail alone, and without both."""
     wanted = _wanted(options)
     if wanted and ACCESS not in wanted:
         return []
     found = []
-    for compared in of_access(Pace(options.seconds / 2, TURNS, options.concurrency)):
-        print(compared.text(), flush=True)
-        found.append(compared)
+    for turned in of_access(Pace(options.seconds / 2, TURNS, options.concurrency)):
+        print(text_of(turned), flush=True)
+        found.append(turned)
     return found
 
 

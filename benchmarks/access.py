@@ -1,9 +1,9 @@
-"""`python -m benchmarks.access`: what access control costs, with the audit trail on: the same requests in turns.
+"""`python -m benchmarks.access`: what access control costs, and what it costs with the audit trail: requests in turns.
 
-One server has neither access control nor trail, the other has both; each holds the same patients in a database of its
-own; `benchmarks.turns` says how they are measured. On the guarded one the requests are sent by three callers: a system
-client, which may see everything that its scopes name; a clinician of many patients, and a patient, whose policies go
-into every query.
+One server is open, one open with a trail, one has access control and a trail. Each holds the same patients in a
+database of its own; `benchmarks.turns` says how they are measured. To the guarded one the requests are sent by three
+callers: a system client, which may see everything that its scopes name; a clinician of many patients, and a patient,
+whose policies go into every query.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.server import Server
 from benchmarks.target import Target
-from benchmarks.turns import OK, PATIENTS, Compared, Pace, Side, bundle, in_turns, reads, searches
+from benchmarks.turns import OK, PATIENTS, Pace, Side, Turned, bundle, in_turns, reads, searches
 
 #: Nobody is counted: it is not limits that are measured.
 UNLIMITED = {"client_requests_per_minute": 0, "address_requests_per_minute": 0, "auth_requests_per_minute": 0}
@@ -34,22 +34,38 @@ def main() -> int:
     options = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.1f}, {options.concurrency} callers, {options.rounds} rounds", flush=True)
     errors = 0
-    for compared in comparisons(Pace(options.seconds, options.rounds, options.concurrency)):
-        errors += compared.errors
-        print(compared.text(), flush=True)
+    for turned in comparisons(Pace(options.seconds, options.rounds, options.concurrency)):
+        errors += turned.errors
+        print(text_of(turned), flush=True)
     return 1 if errors else 0
 
 
-def comparisons(pace: Pace) -> Iterator[Compared]:
+#: The places of the servers in what is measured.
+OPEN, TRAILED, GUARDED = range(3)
+
+
+def text_of(turned: Turned) -> str:
+    """Both comparisons, a line each."""
+    control, both = turned.compared(TRAILED, GUARDED), turned.compared(OPEN, GUARDED)
+    return f"access control: {control.text()}\nwith the trail: {both.text()}"
+
+
+def comparisons(pace: Pace) -> Iterator[Turned]:
     """Each scenario of each caller, measured on servers of their own."""
     with tempfile.TemporaryDirectory(prefix="healthsphere-bench-") as scratch, ExitStack() as stack:
         plain = stack.enter_context(Server(Path(scratch) / "plain", audit="off"))
+        trailed = stack.enter_context(Server(Path(scratch) / "trailed", audit="on"))
         guarded = stack.enter_context(Server(Path(scratch) / "guarded", auth="on", audit="on", **UNLIMITED))
-        sides = tuple(
-            Side(server, Target(server.port, server.mongodb_uri()), audited=server is guarded)
-            for server in (plain, guarded)
-        )
-        sides[1].target.token = (guarded.data_dir / "access-token").read_text().strip()
+        sides = [
+            Side(
+                server,
+                Target(server.port, server.mongodb_uri()),
+                audited=server is not plain,
+                guarded=server is guarded,
+            )
+            for server in (plain, trailed, guarded)
+        ]
+        sides[GUARDED].target.token = (guarded.data_dir / "access-token").read_text().strip()
         for side in sides:
             stack.callback(side.target.close)
             side.target.store(bundle())
@@ -62,13 +78,13 @@ def comparisons(pace: Pace) -> Iterator[Compared]:
         for who, token in tokens.items():
             patients = 1 if who == "patient" else PATIENTS
             for name, sent in (("read", reads(patients)), ("search of 10", searches(patients))):
-                yield in_turns(f"{who}, {name}", (sides[0], sides[1]), sender(sent, token), OK, pace)
+                yield in_turns(f"{who}, {name}", sides, sender(sent, token), OK, pace)
 
 
 def sender(sent: list[bytes], token: str) -> Callable[[Side], list[bytes]]:
     """Gives each server its requests: the guarded one those with a token."""
-    guarded = [with_token(one, token) for one in sent]
-    return lambda side: guarded if side.audited else sent
+    with_it = [with_token(one, token) for one in sent]
+    return lambda side: with_it if side.guarded else sent
 
 
 def panel() -> bytes:

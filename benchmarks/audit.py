@@ -46,9 +46,9 @@ def main() -> int:
         caught_up(on.target)
         pace = Pace(options.seconds, options.rounds, options.concurrency)
         for name, requests, statuses in scenarios():
-            compared = in_turns(name, (off, on), lambda _, sent=requests: sent, statuses, pace)
-            errors += compared.errors
-            print(compared.text(), flush=True)
+            turned = in_turns(name, (off, on), lambda _, sent=requests: sent, statuses, pace)
+            errors += turned.errors
+            print(turned.compared(0, 1).text(), flush=True)
         print(materializing(on.target), flush=True)
     return 1 if errors else 0
 

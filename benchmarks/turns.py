@@ -1,6 +1,6 @@
-"""The same requests to two servers in turns: what something costs that one of them has and the other has not.
+"""The same requests to several servers in turns: what something costs that one of them has and another has not.
 
-The machine is never the same for long, so the two are measured one right after the other, round by round, and the
+The machine is never the same for long, so they are measured one right after the other, round by round, and the
 median of the rounds' ratios counts. Beside requests a second stands the processor time of server and mongod for each
 request, which says the same on a machine that others use, too. After its turn the server that keeps a trail makes all
 its AuditEvents, so that nobody pays in a turn for what an earlier one has left to do.
@@ -28,15 +28,17 @@ OK, CREATED = frozenset({200}), frozenset({201})
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two servers.
+    """One of the servers.
 
     Attributes:
         audited: whether it keeps a trail
+        guarded: whether it asks who sends a request
     """
 
     server: Server
     target: Target
     audited: bool
+    guarded: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,16 @@ class Pace:
 
 @dataclass(frozen=True)
 class Compared:
-    """What came of it, turn by turn, without and with what is measured.
+    """Two servers, turn by turn: without and with what is measured.
 
     Attributes:
         rates: requests a second
         costs_us: microseconds of processor for each request
-        errors: answers that were wrong
     """
 
     name: str
     rates: tuple[list[float], list[float]]
     costs_us: tuple[list[float], list[float]]
-    errors: int
 
     @property
     def medians(self) -> tuple[float, float]:
@@ -89,20 +89,40 @@ class Compared:
         )
 
 
+@dataclass(frozen=True)
+class Turned:
+    """What came of a scenario, turn by turn, for each of the servers in their order.
+
+    Attributes:
+        rates, costs_us: as `Compared` has them
+        errors: answers that were wrong
+    """
+
+    name: str
+    rates: list[list[float]]
+    costs_us: list[list[float]]
+    errors: int
+
+    def compared(self, without: int, with_it: int) -> Compared:
+        """Two of the servers, by their places."""
+        rates, costs = self.rates, self.costs_us
+        return Compared(self.name, (rates[without], rates[with_it]), (costs[without], costs[with_it]))
+
+
 def in_turns(
     name: str,
-    sides: tuple[Side, Side],
+    sides: Sequence[Side],
     requests: Callable[[Side], Sequence[bytes]],
     statuses: frozenset[int],
     pace: Pace,
-) -> Compared:
+) -> Turned:
     """Measure a scenario.
 
     Args:
-        sides: the server without, and the one with what is measured
         requests: what is sent to each
     """
-    compared = Compared(name, ([], []), ([], []), 0)
+    all_rates: list[list[float]] = [[] for _ in sides]
+    all_costs: list[list[float]] = [[] for _ in sides]
     errors = 0
     for side in sides:  # what is there for the first time (plans, connections, policies) is nobody's cost
         apart(
@@ -111,7 +131,7 @@ def in_turns(
         if side.audited:
             caught_up(side.target)
     for _ in range(pace.rounds):
-        for side, rates, costs in zip(sides, compared.rates, compared.costs_us, strict=True):
+        for side, rates, costs in zip(sides, all_rates, all_costs, strict=True):
             asked = list(requests(side))
             plan = Plan(side.target.port, asked, statuses, pace.seconds, pace.concurrency, warm_up_s=0.0)
             used = side.server.processor_s()
@@ -122,7 +142,7 @@ def in_turns(
             errors += sum(measured.errors.values())
             if side.audited:
                 caught_up(side.target)
-    return Compared(name, compared.rates, compared.costs_us, errors)
+    return Turned(name, all_rates, all_costs, errors)
 
 
 def caught_up(target: Target) -> None:

@@ -11,6 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+#: How long what waits leaves a run to itself. Most commands have ended by then, in a process that is busy, too.
+PATIENCE_S = 0.005
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,28 +23,36 @@ class Gather(Generic[Item, Result]):
 
     `ready` is awaited before each run; what comes meanwhile goes along.
 
-    One run at a time makes the largest commands: right for writes, which await the journal. Reads take two.
+    One run at a time makes the largest commands, and so the cheapest: what waits is the next one. Of several, each is
+    begun only when the last one has been under way for `patience_s`; so one that is slow holds nobody up for longer.
 
     `run` returns one result per item, in order; a result that is an exception is raised to its caller alone. When `run`
     itself raises, every caller of that run gets the exception.
     """
 
-    __slots__ = ("_parallel", "_ready", "_run", "_running", "_scheduled", "_size", "_tasks", "_waiting")
+    __slots__ = (
+        "_began", "_parallel", "_patience_s", "_ready", "_run", "_running", "_scheduled", "_size", "_tasks", "_timer",
+        "_waiting",
+    )  # fmt: skip
 
     def __init__(
         self,
         run: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         parallel: int = 1,
+        patience_s: float = PATIENCE_S,
         size: int = 500,
         ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._run = run
         self._parallel = parallel
+        self._patience_s = patience_s
         self._size = size
         self._ready = ready
         self._running = 0
+        self._began = 0.0
         self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,19 +60,33 @@ class Gather(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
-        if not self._scheduled and self._running < self._parallel:
+        if self._running == 0 and not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._start)
+        self._await_turn(loop)
         return await future
 
     def _start(self) -> None:
         self._scheduled = False
-        while self._waiting and self._running < self._parallel:
-            batch = self._taken(self._size)
-            self._running += 1
-            task = asyncio.get_running_loop().create_task(self._flush(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        loop = asyncio.get_running_loop()
+        self._running += 1
+        self._began = loop.time()
+        task = loop.create_task(self._flush(self._taken(self._size)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _start_another(self) -> None:
+        """Begin a run beside the last one, if that has not ended in time."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        if self._waiting and 0 < self._running < self._parallel and loop.time() >= self._began + self._patience_s:
+            self._start()
+        self._await_turn(loop)
+
+    def _await_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that what waits is not held up by the runs under way."""
+        if self._timer is None and self._waiting and 0 < self._running < self._parallel:
+            self._timer = loop.call_at(self._began + self._patience_s, self._start_another)
 
     def _taken(self, most: int) -> list[tuple[Item, asyncio.Future[Result]]]:
         taken, self._waiting = self._waiting[:most], self._waiting[most:]

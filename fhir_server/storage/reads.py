@@ -12,6 +12,9 @@ from fhir_server.storage.gather import Gather
 #: Conditions whose reads are gathered; the oldest is forgotten first.
 CONDITIONS = 5_000
 
+#: Commands of one kind that are under way at most.
+PARALLEL = 4
+
 Condition = Mapping[str, Any]
 Reading = Gather[str, Version | None]
 
@@ -43,7 +46,7 @@ class CurrentReads:
             return await self._under(resource_type, condition)(resource_id)
         gather = self._plain.get(resource_type)
         if gather is None:
-            gather = self._plain[resource_type] = Gather(self._reader(resource_type, None), parallel=2)
+            gather = self._plain[resource_type] = Gather(self._reader(resource_type, None), parallel=PARALLEL)
         return await gather(resource_id)
 
     async def with_entries(self, resource_type: str, resource_id: str, entries: tuple[str, ...]) -> WithEntries | None:
@@ -56,7 +59,7 @@ class CurrentReads:
         if gather is None:
             if len(self._with_entries) >= CONDITIONS:
                 self._with_entries.pop(next(iter(self._with_entries)))
-            gather = self._with_entries[key] = Gather(self._entries_reader(resource_type, entries), parallel=2)
+            gather = self._with_entries[key] = Gather(self._entries_reader(resource_type, entries), parallel=PARALLEL)
         return await gather(resource_id)
 
     def _entries_reader(
@@ -80,7 +83,7 @@ class CurrentReads:
         if known is None:
             if len(self._conditional) >= CONDITIONS:
                 self._conditional.pop(next(iter(self._conditional)))
-            gather = Gather(self._reader(resource_type, condition), parallel=2)
+            gather = Gather(self._reader(resource_type, condition), parallel=PARALLEL)
             known = self._conditional[key] = (condition, gather)  # holding the condition keeps its id its own
         return known[1]
 

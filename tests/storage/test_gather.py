@@ -44,6 +44,83 @@ def test_what_arrives_together_or_meanwhile_goes_as_one_command() -> None:
     assert len(run.batches) == 2
 
 
+class Gate:
+    """A command whose runs end when they are told to."""
+
+    def __init__(self) -> None:
+        self.under_way: list[tuple[list[int], asyncio.Event]] = []
+        self.begun = asyncio.Event()
+
+    async def __call__(self, items: Sequence[int]) -> list[int]:
+        ends = asyncio.Event()
+        self.under_way.append((list(items), ends))
+        self.begun.set()
+        await ends.wait()
+        return list(items)
+
+    async def next(self) -> tuple[list[int], asyncio.Event]:
+        """The run that begins next."""
+        await asyncio.wait_for(self.begun.wait(), 30)
+        self.begun.clear()
+        return self.under_way[-1]
+
+
+def test_a_run_that_takes_long_is_not_waited_for() -> None:
+    async def work() -> None:
+        gate = Gate()
+        gather: Gather[int, int] = Gather(gate, parallel=2, patience_s=0.01)
+        first = asyncio.ensure_future(gather(1))
+        slow, slow_ends = await gate.next()
+        others = [asyncio.ensure_future(gather(n)) for n in (2, 3)]
+        quick, quick_ends = await gate.next()
+        assert (slow, quick) == ([1], [2, 3])
+        quick_ends.set()
+        assert await asyncio.gather(*others) == [2, 3]
+        assert not first.done()
+        slow_ends.set()
+        assert await first == 1
+
+    asyncio.run(work())
+
+
+def test_no_more_runs_are_under_way_than_may_be_and_none_is_forgotten() -> None:
+    async def work() -> None:
+        gate = Gate()
+        gather: Gather[int, int] = Gather(gate, parallel=2, patience_s=0.0)
+        asked = [asyncio.ensure_future(gather(1))]
+        _, first_ends = await gate.next()
+        asked.append(asyncio.ensure_future(gather(2)))
+        _, second_ends = await gate.next()
+        asked += [asyncio.ensure_future(gather(n)) for n in (3, 4)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert [items for items, _ in gate.under_way] == [[1], [2]]
+        first_ends.set()
+        third, third_ends = await gate.next()
+        assert third == [3, 4]
+        second_ends.set()
+        third_ends.set()
+        assert await asyncio.gather(*asked) == [1, 2, 3, 4]
+
+    asyncio.run(work())
+
+
+def test_a_run_that_ends_in_time_has_none_beside_it() -> None:
+    run = Recorder()
+
+    async def work() -> None:
+        gather: Gather[int, int] = Gather(run, parallel=4, patience_s=60)
+
+        async def caller(first: int) -> None:
+            for number in range(first, first + 5):
+                await gather(number)
+
+        await asyncio.gather(*(caller(100 * n) for n in range(1, 9)))
+
+    asyncio.run(work())
+    assert [len(batch) for batch in run.batches] == [8] * 5
+
+
 def test_what_comes_while_a_run_waits_for_its_moment_goes_along() -> None:
     run = Recorder()
 
