@@ -1,7 +1,8 @@
 """`CarePlan/[id]/$progress`: what of a plan was done, by windows: planned three times a week, done twice.
 
 Done is what Observations and Procedures of the patient say that name the activity by its code; one that says on what it
-is based counts for that alone. A window that has not ended yet is shown, and not judged. Three database commands, and
+is based counts for that alone. Where the plan says how much, what they measured in that unit is added up, too. A window
+that has not ended yet is shown, and not judged. Three database commands, and
 one for each ServiceRequest that the plan refers to.
 
 Spec: https://hl7.org/fhir/R4/careplan.html
@@ -10,7 +11,9 @@ Spec: https://hl7.org/fhir/R4/careplan.html
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from fractions import Fraction
 from typing import Any
 
 from fhir_server.interactions.context import Context
@@ -20,8 +23,11 @@ from fhir_server.model import codec
 from fhir_server.model.clock import instant_of
 from fhir_server.model.errors import UnprocessableError
 from fhir_server.model.exchange import Answer, Request
-from resources.healthlog.points import Reading, readings, records
-from resources.monitoring.planned import Activity, activity_of
+from resources.healthlog.measures import UCUM
+from resources.healthlog.points import TYPE as OBSERVATION
+from resources.healthlog.points import Point, Reading, points_of, readings, records
+from resources.monitoring.planned import Activity, Amount, activity_of
+from resources.monitoring.progress import quantity
 from resources.time_zones import zone_named
 
 Json = dict[str, Any]
@@ -87,6 +93,16 @@ async def activities_of(context: Context, plan: Json) -> list[Activity]:
     return [one for one in found if one is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window, how often something was done in it, and how much, in the unit of what is planned."""
+
+    start: datetime
+    end: datetime
+    done: int
+    amount: Fraction
+
+
 def counts(record: Json, activity: Activity) -> bool:
     """Whether a record names an activity."""
     concepts = [record.get("code", {}), *(part.get("code", {}) for part in record.get("component", ()))]
@@ -99,35 +115,77 @@ def counts(record: Json, activity: Activity) -> bool:
 
 def told(activity: Activity, done: Sequence[Reading], now: datetime, zone: tzinfo, shown: int) -> Json:
     """An activity as a parameter of the answer."""
-    moments = sorted(one.moment_us for one in done if counts(one.observation, activity))
+    mine = [one for one in done if counts(one.observation, activity)]
+    moments = sorted(one.moment_us for one in mine)
+    points = amounts_of(mine, activity)
+    rows = [
+        Window(start, end, within(moments, start, end), sum_within(points, start, end))
+        for start, end in activity.windows(now, zone)
+    ]
+    ended = [row for row in rows if row.end <= now]
     times = activity.rhythm.times
-    rows: list[tuple[datetime, datetime, int]] = []
-    for start, end in activity.windows(now, zone):
-        first, last = (int(moment.timestamp() * 1e6) for moment in (start, end))
-        rows.append((start, end, sum(first <= moment < last for moment in moments)))
-    ended = [count for _, end, count in rows if end <= now]
     parts: list[Json] = [
         {"name": "code", "valueCodeableConcept": activity.concept},
         {"name": "planned", "valueInteger": times * len(ended)},
-        {"name": "done", "valueInteger": sum(ended)},
+        {"name": "done", "valueInteger": sum(row.done for row in ended)},
     ]
     if ended:
-        kept = sum(min(count, times) for count in ended)
+        kept = sum(min(row.done, times) for row in ended)
         parts.append({"name": "percent", "valueInteger": round(100 * kept / (times * len(ended)))})
-        streak = next((n for n, count in enumerate(reversed(ended)) if count < times), len(ended))
+        streak = next((n for n, row in enumerate(reversed(ended)) if row.done < times), len(ended))
         parts.append({"name": "streak", "valueInteger": streak})
-    parts += [window(start, end, times, count, now) for start, end, count in rows[-shown:]]
+    if activity.amount is not None:
+        planned = [activity.planned(row.start, row.end) for row in ended]
+        parts += amounts(activity.amount, sum(planned, Fraction(0)), sum((row.amount for row in ended), Fraction(0)))
+        if planned:
+            reached = sum((min(row.amount, most) for row, most in zip(ended, planned, strict=True)), Fraction(0))
+            parts.append({"name": "amountPercent", "valueInteger": round(100 * reached / sum(planned))})
+    parts += [window(row, activity, now) for row in rows[-shown:]]
     return {"name": "activity", "part": parts}
 
 
-def window(start: datetime, end: datetime, planned: int, done: int, now: datetime) -> Json:
-    return {
-        "name": "window",
-        "part": [
-            {"name": "start", "valueInstant": instant_of(int(start.timestamp() * 1e6))},
-            {"name": "end", "valueInstant": instant_of(int(end.timestamp() * 1e6))},
-            {"name": "planned", "valueInteger": planned},
-            {"name": "done", "valueInteger": done},
-            {"name": "ended", "valueBoolean": end <= now},
-        ],
-    }
+def within(moments: Sequence[int], start: datetime, end: datetime) -> int:
+    """How many moments lie in a window."""
+    first, last = us_of(start), us_of(end)
+    return sum(first <= moment < last for moment in moments)
+
+
+def amounts_of(done: Sequence[Reading], activity: Activity) -> list[Point]:
+    """How much each of the Observations says was done, in the unit of what is planned."""
+    if activity.amount is None:
+        return []
+    found: list[Point] = []
+    for one in done:
+        if one.observation["resourceType"] == OBSERVATION:
+            named = (points_of([one], code, activity.amount.unit, UCUM) for code in activity.codes)
+            found += next((points for points in named if points), [])  # by one of its codes: not once by each
+    return found
+
+
+def sum_within(points: Sequence[Point], start: datetime, end: datetime) -> Fraction:
+    first, last = us_of(start), us_of(end)
+    return sum((point.value for point in points if first <= point.moment_us < last), Fraction(0))
+
+
+def us_of(moment: datetime) -> int:
+    return int(moment.timestamp() * 1e6)
+
+
+def amounts(amount: Amount, planned: Fraction, done: Fraction) -> list[Json]:
+    return [
+        {"name": "amountPlanned", "valueQuantity": quantity(planned, amount.unit)},
+        {"name": "amountDone", "valueQuantity": quantity(done, amount.unit)},
+    ]
+
+
+def window(row: Window, activity: Activity, now: datetime) -> Json:
+    """A window as a part of the answer."""
+    parts: list[Json] = [
+        {"name": "start", "valueInstant": instant_of(us_of(row.start))},
+        {"name": "end", "valueInstant": instant_of(us_of(row.end))},
+        {"name": "planned", "valueInteger": activity.rhythm.times},
+        {"name": "done", "valueInteger": row.done},
+    ]
+    if activity.amount is not None:
+        parts += amounts(activity.amount, activity.planned(row.start, row.end), row.amount)
+    return {"name": "window", "part": [*parts, {"name": "ended", "valueBoolean": row.end <= now}]}

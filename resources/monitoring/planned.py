@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from fractions import Fraction
 from typing import Any
 
 from dateutil.relativedelta import relativedelta
 
-from fhir_server.interactions.stats import Code
+from fhir_server.interactions.stats import Code, scale_of
 from fhir_server.model.dates import interval_of
+from resources.healthlog.measures import UCUM
 
 Json = dict[str, Any]
 
@@ -30,6 +32,8 @@ OFTEN: dict[str, tuple[int, str]] = {
 #: Calendar units of a Timing; shorter ones are counted by the day.
 UNITS = {"d": "days", "wk": "weeks", "mo": "months", "a": "years"}
 SECONDS = {"s": 1, "min": 60, "h": 3600}
+
+DAY = timedelta(days=1)
 
 #: Windows that are counted; the newest of more.
 MOST = 1000
@@ -49,6 +53,20 @@ class Rhythm:
 
 
 @dataclass(frozen=True, slots=True)
+class Amount:
+    """How much is to be done.
+
+    Attributes:
+        value: in `unit`, which is one of UCUM
+        daily: it is for a day; else for each time
+    """
+
+    value: Fraction
+    unit: str
+    daily: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
     """One activity of a plan.
 
@@ -57,6 +75,7 @@ class Activity:
         codes: by any of which a record names it
         since, until: from when to when
         names: the references by which a record says that it is based on it
+        amount: None where the plan says only how often
     """
 
     concept: Json
@@ -65,6 +84,12 @@ class Activity:
     since: datetime
     until: datetime | None
     names: frozenset[str]
+    amount: Amount | None = None
+
+    def planned(self, start: datetime, end: datetime) -> Fraction:
+        """How much is to be done within a window, in the unit of the amount."""
+        assert self.amount is not None
+        return self.amount.value * (max(1, round((end - start) / DAY)) if self.amount.daily else self.rhythm.times)
 
     def windows(self, now: datetime, zone: tzinfo) -> Iterator[tuple[datetime, datetime]]:
         """The windows that have begun, the oldest first; those of whole days begin at midnight of the wall clock."""
@@ -115,7 +140,19 @@ def activity_of(plan: Json, detail: Json, request: Json | None) -> Activity | No
         interval_of(begun).start.astimezone(UTC),
         interval_of(ended).end.astimezone(UTC) if ended else None,
         frozenset(names),
+        amount_of(source),
     )
+
+
+def amount_of(source: Json) -> Amount | None:
+    """How much a detail, or a ServiceRequest, says is to be done; None where it is no quantity in a unit of UCUM."""
+    for name, daily in (("dailyAmount", True), ("quantity", False), ("quantityQuantity", False)):
+        quantity = source.get(name, {})
+        value, unit = quantity.get("value"), quantity.get("code")
+        known = quantity.get("system") == UCUM and scale_of((UCUM, unit or "")) is not None
+        if value is not None and value > 0 and known and "comparator" not in quantity:
+            return Amount(Fraction(value), unit, daily)
+    return None
 
 
 def updated(plan: Json) -> str:

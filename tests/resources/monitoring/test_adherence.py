@@ -100,7 +100,8 @@ def plan(ward: Ward, patient: str, weeks: int, *activities: Json) -> str:
 def done(ward: Ward, patient: str, days_ago: float, **more: Any) -> str:
     moment = (datetime.now(UTC) - timedelta(days=days_ago)).isoformat(timespec="seconds")
     common = {"status": "final", "subject": {"reference": patient}, "code": EXERCISE, "effectiveDateTime": moment}
-    return ward.made({"resourceType": "Observation", **common, "valueString": "cycling", **more})
+    stated = {"resourceType": "Observation", **common, "valueString": "cycling", **more}
+    return ward.made({name: value for name, value in stated.items() if value is not None})
 
 
 def parts(row: Json) -> Json:
@@ -157,6 +158,57 @@ def test_a_plan_says_what_of_it_was_done_week_by_week(ward: Ward, patient: str) 
     assert (told["planned"], told["done"], told["percent"], told["streak"]) == (9, 9, 89, 1)
     newest = ward.client.get(f"{mine}/$progress", params={"windows": 2, "timezone": "UTC"}).json()["parameter"]
     assert parts(newest[0])["window"] == told["window"][2:]
+
+
+def minutes(value: float, unit: str = "min") -> Json:
+    return {"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit}
+
+
+def test_a_plan_that_says_how_much_adds_up_what_was_measured_in_whatever_unit(ward: Ward, patient: str) -> None:
+    mine = plan(ward, patient, 2, {"detail": {**DETAIL, "quantity": minutes(30)}})
+    start = (datetime.now(UTC) - timedelta(weeks=2, hours=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    measured = (
+        (0, minutes(45)),
+        (2, minutes(1, "h")),
+        (8, minutes(30)),
+        (9, minutes(0.5, "h")),
+        (10, minutes(7, "kg")),
+    )
+    for day, value in measured:
+        ago = (datetime.now(UTC) - (start + timedelta(days=day, hours=6))) / timedelta(days=1)
+        done(ward, patient, ago, valueString=None, valueQuantity=value)
+    (row,) = ward.client.get(f"{mine}/$progress").json()["parameter"]
+    told = parts(row)
+    assert told["window"][:2] == [(3, 2, True), (3, 3, True)]
+    assert (told["amountPlanned"], told["amountDone"]) == (minutes(180), minutes(165))
+    assert told["amountPercent"] == 83  # 90 of 90, though it was 105, and 60 of 90
+    windows = [part["part"] for part in row["part"] if part["name"] == "window"]
+    reached = [part["valueQuantity"] for inner in windows for part in inner if part["name"] == "amountDone"]
+    assert reached[:2] == [minutes(105), minutes(60)]
+
+
+@pytest.mark.parametrize(
+    ("source", "planned"),
+    [
+        ({"quantity": minutes(30)}, 90),
+        ({"dailyAmount": minutes(0.5, "h")}, 3.5),
+        ({"quantityQuantity": minutes(20)}, 60),
+        ({"quantity": {**minutes(30), "comparator": ">"}}, None),
+        ({"quantity": {"value": 30, "unit": "minutes"}}, None),
+        ({"quantity": {**minutes(30), "code": "no unit"}}, None),
+        ({"quantity": minutes(0)}, None),
+        ({}, None),
+    ],
+)
+def test_an_amount_is_for_each_time_or_for_a_day(source: Json, planned: float | None) -> None:
+    base = {"id": "p", "period": {"start": "2026-01-05"}, "meta": {"lastUpdated": "2026-01-01T00:00:00Z"}}
+    activity = activity_of(base, {**DETAIL, **source}, None)
+    assert activity is not None
+    if planned is None:
+        assert activity.amount is None
+    else:
+        week = datetime(2026, 1, 5, tzinfo=UTC)
+        assert activity.planned(week, week + timedelta(days=7)) == planned
 
 
 def test_an_activity_that_is_a_request_of_its_own_is_counted_by_what_is_based_on_it(ward: Ward, patient: str) -> None:
