@@ -14,6 +14,9 @@ from typing import Generic, TypeVar
 #: How long what waits leaves a run to itself. Most commands have ended by then, in a process that is busy, too.
 PATIENCE_S = 0.005
 
+#: Runs that are under way at most, where what waits may go beside those that take long: reads and searches.
+PARALLEL = 4
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

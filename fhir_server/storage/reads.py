@@ -7,13 +7,10 @@ from typing import Any
 
 from fhir_server.storage.database import translated
 from fhir_server.storage.document import FIELDS, Version, version_of
-from fhir_server.storage.gather import Gather
+from fhir_server.storage.gather import PARALLEL, Gather
 
 #: Conditions whose reads are gathered; the oldest is forgotten first.
 CONDITIONS = 5_000
-
-#: Commands of one kind that are under way at most.
-PARALLEL = 4
 
 Condition = Mapping[str, Any]
 Reading = Gather[str, Version | None]

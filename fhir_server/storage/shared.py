@@ -20,7 +20,7 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from fhir_server.model.errors import FhirError
-from fhir_server.storage.gather import Gather
+from fhir_server.storage.gather import PARALLEL, Gather
 
 Row = dict[str, Any]
 Found = list[Row]
@@ -106,7 +106,7 @@ class Shared:
         self._find = find
         self._aggregate = aggregate
         self._aside: dict[tuple[str, str], float] = {}
-        self._gathered: Gather[Query, Found] = Gather(self._run, parallel=2, size=SIZE)
+        self._gathered: Gather[Query, Found] = Gather(self._run, parallel=PARALLEL, size=SIZE)
 
     async def __call__(self, query: Query) -> Found:
         return await self._gathered(query)

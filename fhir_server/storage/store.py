@@ -27,7 +27,7 @@ from fhir_server.storage.document import (
     blob_of,
     past_version_of,
 )
-from fhir_server.storage.gather import Gather
+from fhir_server.storage.gather import PARALLEL, Gather
 from fhir_server.storage.indexes import IndexLike, drop_own, make_base_indexes, make_indexes
 from fhir_server.storage.reads import CurrentReads
 from fhir_server.storage.rows import Rows
@@ -56,7 +56,7 @@ class Store:
         self._concern = DURABLE
         self._unawaited: Store | None = None
         self._writes = SingleWrites(self._database, client)
-        self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=2)
+        self._past: Gather[str, Version | None] = Gather(self._read_past, parallel=PARALLEL)
         self._shared = Shared(self._find, self._aggregate)
         self._ready: dict[str, asyncio.Future[None]] = {}
 
