@@ -30,6 +30,9 @@ from profiles.registry import Registry, SearchParameter
 TYPE = "SearchParameter"
 STATES = "_search_parameters"
 
+#: The row that tells when a SearchParameter was removed for good; no URL.
+_REMOVED = "-"
+
 POLL_S = 1.0
 
 #: What was written in the same moment as the newest that was seen is looked at again for so long.
@@ -97,6 +100,11 @@ class Definitions:
             self._indexer.renew()
             self._store.forget(self._registry.concrete(bases))
 
+    async def removed(self) -> None:
+        """Some SearchParameters were removed for good: no process finds that by what is newest."""
+        await self._states.put(_REMOVED, {"h": "", "t": now_us()})
+        await self.refresh(at_once=True)
+
     async def settle(self) -> None:
         """Wait until every process has seen the newest SearchParameter."""
         packages_us = await self._packages.changed_us() if self._packages is not None else 0
@@ -127,10 +135,10 @@ class Definitions:
 
     async def _stored(self) -> list[SearchParameter]:
         rows = await self._store.find(
-            TYPE, {"x.status": "=active"}, sort=[("_id", 1)], limit=MOST, fields={"v": 1, "r": 1}
+            TYPE, {"x.status": "=active"}, sort=[("_id", 1)], limit=MOST, fields={"w": 1, "r": 1}
         )
         packaged = self._packages.catalogue.chosen(TYPE) if self._packages is not None else []
-        made_of = (tuple((row["_id"], row["v"]) for row in rows), tuple(entry.id for entry in packaged))
+        made_of = (tuple((row["_id"], row["w"]) for row in rows), tuple(entry.id for entry in packaged))
         if made_of != self._made_of:
             contents = [] if self._packages is None else await self._packages.contents(packaged)
             # Each expression is compiled for each of its types: other requests go on meanwhile.

@@ -18,7 +18,7 @@ from fhir_server.validation.profile.source import Stamp
 #: No more definitions than this are looked at for one profile.
 MOST = 10_000
 
-_STAMPED = {"v": 1, "n": {"$binarySize": {"$ifNull": ["$r", b""]}}}
+_STAMPED = {"v": 1, "w": 1, "n": {"$binarySize": {"$ifNull": ["$r", b""]}}}
 
 
 class StoredDefinitions:
@@ -31,7 +31,7 @@ class StoredDefinitions:
         rows = await self._store.find(
             resource_type, any_of("x.url", sorted(urls)), sort=[("_id", 1)], limit=MOST, fields=_STAMPED
         )
-        return [Stamp(resource_type, row["_id"], row["v"], row["n"]) for row in rows]
+        return [Stamp(resource_type, row["_id"], row["v"], row.get("w", b""), row["n"]) for row in rows]
 
     async def urls(self, resource_type: str) -> list[str]:
         """The canonical URLs of all definitions of a type."""
@@ -50,10 +50,11 @@ class StoredDefinitions:
                 any_of("_id", sorted(ids)),
                 sort=[("_id", 1)],
                 limit=len(ids),
-                fields={"v": 1, "r": 1},
+                fields={"v": 1, "w": 1, "r": 1},
             )
             for row in rows:
                 if row.get("r") is not None:
                     content = codec.decode(row["r"])
-                    found.append(Held(row["_id"], row["v"], str(content.get("url") or ""), content))
+                    url = str(content.get("url") or "")
+                    found.append(Held(row["_id"], row["v"], url, content, write=row.get("w", b"")))
         return found

@@ -46,10 +46,13 @@ Tell = Callable[[int], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a big code system comes from: `CodeSystem/[id]` with its version, or a file (version 0)."""
+    """Where a big code system comes from: `CodeSystem/[id]` and when that was written, or a file (moment 0).
+
+    Versions would not do: a resource that was removed for good is made again with the versions that it had.
+    """
 
     name: str
-    version: int = 0
+    moment_us: int = 0
 
 
 class Lineage:
@@ -146,7 +149,7 @@ class Builder:
             # Names of properties may have dots, which names of fields should not have.
             "properties": [[name, text] for name, text in about.properties.items()],
         }
-        origin = {"o": self._origin.name, "ov": self._origin.version}
+        origin = {"o": self._origin.name, "ot": self._origin.moment_us}
         return {"u": about.url, "v": about.version, "about": told, "t": now_us(), **origin}
 
     async def write(self, rows: Iterator[Row], tell: Tell, done: int = 0) -> int:
@@ -177,9 +180,9 @@ class Builder:
         here = {"u": self._about.url, "v": self._about.version, "o": {"$regex": f"^{FILE}"}}
         old = [
             row["_id"]
-            # One of a later version of the same resource is not to be undone.
+            # One of the same resource that was written later is not to be undone.
             for row in await systems.all({"_id": {"$ne": self.token}, "$or": [{"o": self._origin.name}, here]})
-            if row["o"] != self._origin.name or row["ov"] <= self._origin.version
+            if row["o"] != self._origin.name or row.get("ot", 0) <= self._origin.moment_us
         ]
         await systems.put_all({"_id": {"$in": old}}, {"state": OLD})
         if old:  # who has begun to read it reads it to the end

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from fhir_server.model.errors import UnavailableError
 from fhir_server.search.resolve import UnlistedError
-from fhir_server.terminology.big import BigFound, BigHoldings
+from fhir_server.terminology.big import BigFound, BigHoldings, BigSystem
 from fhir_server.terminology.closures import Closures
 from fhir_server.terminology.compose import Composed, Key, Part, composed, supplements_of
 from fhir_server.terminology.concepts import concepts_of
@@ -110,7 +110,8 @@ class Engine:
             if url == UCUM:
                 found[url, version] = self._ucum
                 continue
-            known: list[System] = [*big.systems.get(url, ()), *(system for _, system in memory.get(url, ()))]
+            rows = [system for system in big.systems.get(url, ()) if _stands(system, stored)]
+            known: list[System] = [*rows, *(system for _, system in memory.get(url, ()))]
             fitting = [system for system in known if version in ("", system.about.version)]
             if fitting:
                 found[url, version] = _best(fitting)
@@ -237,6 +238,11 @@ async def judged_by(
     if verdict is False and found.missing:
         return None
     return None if verdict and found.doubtful else verdict
+
+
+def _stands(system: BigSystem, stored: Collection[str]) -> bool:
+    """Whether where it comes from is there: a file, or one of the resources that are stored and big."""
+    return not system.origin.startswith(f"{CODE_SYSTEMS}/") or system.origin in stored
 
 
 def url_of(canonical: str) -> str:

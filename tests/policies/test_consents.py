@@ -177,6 +177,18 @@ def test_a_withdrawn_consent_acts_no_more(chart: Chart) -> None:
     assert chart.hidden() == set()
 
 
+def test_a_consent_that_was_removed_for_good_and_made_again_acts_as_it_says_now(chart: Chart) -> None:
+    made = chart.consent({"type": "deny", "actor": to("Practitioner/somebody-else")})
+    assert chart.hidden() == set()
+    confirm = {"resourceType": "Parameters", "parameter": [{"name": "confirm", "valueBoolean": True}]}
+    body = chart.world.client.get(made).json()
+    assert chart.world.client.post(f"{made}/$expunge", json=confirm).status_code == 200
+    again = chart.world.client.put(made, json={**body, "provision": {"type": "deny"}})
+    assert again.headers["ETag"] == 'W/"1"'
+    chart.world.renew()
+    assert chart.seen() == set()
+
+
 # --- from whom ------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.purging.derived import forget_derived
 from fhir_server.interactions.purging.report import Report
 from fhir_server.interactions.purging.victims import PORTION, Victims, portions_of
 from fhir_server.jobs.run import Run
@@ -72,6 +73,7 @@ class Erasure:
     """The removal of some victims, from where it was when it last stopped."""
 
     def __init__(self, context: Context, victims: Victims, run: Run) -> None:
+        self._context = context
         self._repository = context.repository
         self._store = context.repository.store
         self._victims = victims
@@ -167,6 +169,7 @@ class Erasure:
 
     async def _remove(self, name: str, ids: Sequence[str]) -> None:
         await self._store.erase(name, ids)
+        await forget_derived(self._context, name, ids)
 
     # --- history: the earlier versions of other resources that name victims, whose they once were --------------------
 

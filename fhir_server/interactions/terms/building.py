@@ -15,6 +15,8 @@ from fhir_server.jobs.follower import Changed, Follower
 from fhir_server.jobs.run import Run
 from fhir_server.model import codec
 from fhir_server.model.errors import GoneError, NotFoundError, UnprocessableError
+from fhir_server.storage.document import Version
+from fhir_server.terminology.big import READY, BigHoldings
 from fhir_server.terminology.big_build import Builder, Lineage, Origin, TooDeepError, discard, rows_of, sweep
 from fhir_server.terminology.concepts import Concept, concepts_of
 from fhir_server.terminology.memory import about_of
@@ -41,8 +43,7 @@ async def follow(context: Context, changes: Sequence[Changed]) -> None:
         if changed.body is not None and len(changed.body) >= BIG_BYTES:
             await context.jobs.start(KIND, name, {"id": changed.id})
             continue
-        for row in await big.systems.all({"o": name, "ov": {"$lt": changed.version}}):
-            await discard(big, row["_id"])
+        await drop(big, name, before_us=changed.at_us)
 
 
 async def carry_on(context: Context, run: Run) -> None:
@@ -56,21 +57,21 @@ async def carry_on(context: Context, run: Run) -> None:
     body = version.body or b""
     if len(body) < BIG_BYTES:
         return
-    origin = Origin(f"{CODE_SYSTEMS}/{version.id}", version.version)
-    if await big.systems.all({"o": origin.name, "ov": {"$gte": version.version}, "state": "ready"}):
+    origin = Origin(f"{CODE_SYSTEMS}/{version.id}", version.moment_us)
+    if await big.systems.all({"o": origin.name, "ot": {"$gte": version.moment_us}, "state": READY}):
         return  # another job was first
     about, concepts, below = await asyncio.to_thread(read, body)
-    goes_on = run.kept.get("version") == version.version
+    goes_on = run.kept.get("written_us") == version.moment_us
     builder = Builder(big, about, origin, run.kept["token"] if goes_on else "")
     await builder.begin()
     done = run.kept.get("done", 0) if goes_on else 0
-    await run.tell(done, len(concepts), "reading concepts", {"token": builder.token, "version": version.version})
+    named = {"token": builder.token, "written_us": version.moment_us}
+    await run.tell(done, len(concepts), "reading concepts", named)
     known = {concept.code: concept.parents for concept in concepts}
     rows = rows_of(builder.token, concepts, Lineage(known, known.__contains__), below)
 
     async def tell(count: int) -> None:
-        kept = {"token": builder.token, "version": version.version, "done": count}
-        await run.tell(count, len(concepts), "writing concepts", kept)
+        await run.tell(count, len(concepts), "writing concepts", {**named, "done": count})
 
     try:
         count = await builder.write(rows, tell, done)
@@ -79,9 +80,28 @@ async def carry_on(context: Context, run: Run) -> None:
         raise UnprocessableError(f"{origin.name} cannot be built: {error}.", key="HS-TERM-HIERARCHY") from None
     await builder.finish(count, (str(one.get("code")) for concept in concepts for one in concept.properties))
     await sweep(big)
-    now = await context.repository.store.get(CODE_SYSTEMS, version.id)
-    if now is None or now.body is None or len(now.body) < BIG_BYTES:  # it went while it was being built
+    if not await _stands(context, version):  # it went while it was being built
         await discard(big, builder.token)
+
+
+async def _stands(context: Context, built: Version) -> bool:
+    """Whether what was built is of a resource that is still there, still big, and not another one of the same id."""
+    store = context.repository.store
+    now = await store.get(CODE_SYSTEMS, built.id)
+    if now is None or now.body is None or len(now.body) < BIG_BYTES:
+        return False
+    if now.token == built.token:
+        return True
+    before = await store.past(CODE_SYSTEMS, built.id, built.version)
+    return before is not None and before.token == built.token
+
+
+async def drop(big: BigHoldings, name: str, *, before_us: int | None = None) -> None:
+    """Take out of force what was built of a resource: all of it, or what was written before a moment."""
+    # Rows of earlier releases know no moment: they are older than any.
+    older = {} if before_us is None else {"ot": {"$not": {"$gte": before_us}}}
+    for row in await big.systems.all({"o": name, **older}):
+        await discard(big, row["_id"])
 
 
 def read(body: bytes) -> tuple[About, list[Concept], frozenset[str]]:

@@ -1,8 +1,8 @@
 """The Consents that are in force, of all patients, in memory: each rule once, with the patients who have it.
 
 Every process keeps its own. Once a second, while somebody asks, it fetches what was written since; the process that
-writes a Consent is told. Once a minute it compares all ids and versions, which finds what a transaction committed long
-after it was numbered.
+writes a Consent is told. Once a minute it compares all ids and writes, which finds what a transaction committed long
+after it was numbered. A version is known by the write that made it: a Consent that was removed for good may be made again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ConsentBook:
         self._grown = grown
         self._base_url = base_url
         self._base_permits = base_permits
-        self._held: dict[str, tuple[int, tuple[str, Provision] | None]] = {}
+        self._held: dict[str, tuple[bytes, tuple[str, Provision] | None]] = {}
         self._rules: dict[Provision, Entry] = {}
         self._naming: dict[str, dict[Provision, Entry]] = {}
         self._identifying = 0
@@ -117,9 +117,9 @@ class ConsentBook:
                 {"t": {"$gte": since}},
                 sort=[("t", 1), ("_id", 1)],
                 limit=PORTION,
-                fields={"v": 1, "t": 1},
+                fields={"w": 1, "t": 1},
             )
-            changed += [row["_id"] for row in rows if self._held.get(row["_id"], (0,))[0] != row["v"]]
+            changed += [row["_id"] for row in rows if self._held.get(row["_id"], (b"",))[0] != row["w"]]
             if len(rows) < PORTION or rows[-1]["t"] == since:
                 break
             since = rows[-1]["t"]
@@ -131,9 +131,9 @@ class ConsentBook:
             await self._take(dict.fromkeys(changed))
 
     async def _compare(self) -> None:
-        """All ids and versions in force, beside those that are held."""
+        """All ids in force and the writes that made them, beside those that are held."""
         began_us = now_us()
-        found: dict[str, int] = {}
+        found: dict[str, bytes] = {}
         after = ""
         while True:
             rows = await self._store.find(
@@ -141,14 +141,14 @@ class ConsentBook:
                 {**IN_FORCE, "_id": {"$gt": after}},
                 sort=[("_id", 1)],
                 limit=PORTION,
-                fields={"v": 1},
+                fields={"w": 1},
             )
-            found.update((row["_id"], row["v"]) for row in rows)
+            found.update((row["_id"], row["w"]) for row in rows)
             if len(rows) < PORTION:
                 break
             after = rows[-1]["_id"]
         gone = [i for i, held in self._held.items() if held[1] is not None and i not in found]
-        changed = [i for i, version in found.items() if self._held.get(i, (0,))[0] != version]
+        changed = [i for i, write in found.items() if self._held.get(i, (b"",))[0] != write]
         self._newest_us = max(self._newest_us, began_us)
         await self._take([*gone, *changed])
 
@@ -158,7 +158,7 @@ class ConsentBook:
         for start in range(0, len(wanted), PORTION):
             portion = wanted[start : start + PORTION]
             rows = await self._store.find(
-                TYPE, {"_id": {"$in": portion}}, sort=[], limit=len(portion), fields={"v": 1, "r": 1}
+                TYPE, {"_id": {"$in": portion}}, sort=[], limit=len(portion), fields={"w": 1, "r": 1}
             )
             by_id = {row["_id"]: row for row in rows}
             for consent_id in portion:
@@ -176,7 +176,7 @@ class ConsentBook:
         if row is None:
             self._held.pop(consent_id, None)
         else:
-            self._held[consent_id] = (row["v"], said)
+            self._held[consent_id] = (row["w"], said)
         if before == said:
             return
         if before is not None:

@@ -80,7 +80,7 @@ class Gathering:
         if missing:
             read = await self._source.read(missing)
             by_id = {(held.content["resourceType"], held.id): held for held in read}
-            found |= {Stamp(resource_type, held.id, held.version): held for held in by_id.values()}
+            found |= {Stamp(resource_type, held.id, held.version, held.write): held for held in by_id.values()}
         self.held |= found
         return list(found.values())
 

@@ -32,7 +32,8 @@ TYPES = "http://hl7.org/fhir/StructureDefinition/"
 class Held:
     """One stored definition: its id and version here, its canonical URL, its content.
 
-    `preferred` is what its URL means where no version is named, whatever other versions there are.
+    `preferred` is what its URL means where no version is named, whatever other versions there are. `write` names the
+    write that made the version.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Held:
     url: str
     content: Json
     preferred: bool = False
+    write: bytes = b""
 
 
 class Shelf:

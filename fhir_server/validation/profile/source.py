@@ -22,11 +22,15 @@ BIG_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stamp:
-    """Which version of a definition is current; `size_bytes` where it is known."""
+    """Which version of a definition is current, made by which write; `size_bytes` where it is known.
+
+    What was removed for good can be made again under its id and with the same version: the write tells them apart.
+    """
 
     type: str
     id: str
     version: int
+    write: bytes = b""
     size_bytes: int = field(default=0, compare=False)
 
     @property
