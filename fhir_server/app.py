@@ -38,6 +38,7 @@ from fhir_server.interactions.table import TABLE, dispatch
 from fhir_server.model.clock import http_date_of, now_us
 from fhir_server.model.ending import ended
 from fhir_server.model.happening import Happening
+from fhir_server.repository.carried import Carried
 from fhir_server.repository.containing import CONTAINING, Containing
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
@@ -213,6 +214,7 @@ def create_app(settings: Settings, *, gate: Gate | None = None, now: Callable[[]
             ),
             containing=containing,
             codes=codes,
+            carried=Carried(indexer),
         ),
         limits=Limits(
             settings.default_page_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fhir_server.interactions.definitions import CARRIED
+from fhir_server.repository.carried import CARRIED
 from profiles.registry import own_definitions
 
 Json = dict[str, Any]

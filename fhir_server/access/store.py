@@ -168,6 +168,9 @@ class GuardedStore(Store):
     async def limits(self, resource_type: str, verb: Verb) -> bool:
         return await self._guard.limits(resource_type, verb)
 
+    async def visible(self, resource_type: str) -> Mapping[str, Any]:
+        return await self._guard.filter_of(resource_type, "s")
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     async def get(self, resource_type: str, resource_id: str, verb: Verb = "r") -> Version | None:

@@ -5,13 +5,14 @@ Spec: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fhir_server.model.errors import InvalidError, PreconditionFailedError
 from fhir_server.model.exchange import decoded
+from fhir_server.repository.carried import Carried
 from fhir_server.repository.profiles import StoredDefinitions
 from fhir_server.repository.records import TRAIL
 from fhir_server.search.across import page_across, parse_across
@@ -30,6 +31,7 @@ from fhir_server.search.readiness import with_readiness
 from fhir_server.search.resolve import Codes, resolve
 from fhir_server.search.reverse import Spreads
 from fhir_server.storage.document import FIELDS, Version, version_of
+from fhir_server.storage.store import Store
 from fhir_server.terminology.searching import codes_of
 from profiles.registry import Registry
 from profiles.terminology import Terminology
@@ -70,6 +72,7 @@ class Searcher:
         access: Access = unrestricted,
         containing: Callable[[], Collection[str]] = tuple,
         codes: Codes | None = None,
+        carried: Carried | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -78,6 +81,8 @@ class Searcher:
         self._bounds = bounds
         self._access = access
         self._containing = containing
+        self._carried = carried
+        self._visible: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None
         self.codes: Codes = codes or codes_of(StoredDefinitions(store), base_url)
         self._follower = Follower(store, terminology, self._base_url, access, containing, Spreads())
 
@@ -97,9 +102,11 @@ class Searcher:
         inner._store, inner._follower = store, replace(self._follower, store=store)
         return inner
 
-    def under(self, store: SearchStore) -> Searcher:
+    def under(self, store: Store) -> Searcher:
         """Searches of the same server through a store that holds to somebody's access policy."""
-        return self.within(store)
+        inner = self.within(store)
+        inner._visible = store.visible
+        return inner
 
     async def search(
         self,
@@ -134,8 +141,23 @@ class Searcher:
         if search.looks_inside:
             return await self._with_included(Found(search, await self._page_of_contained(search)))
         fields = fields_of(search.includes, resource_type, self._registry)
-        page = await page_of(self._store, search, self._terminology, self._access(resource_type), fields)
+        beside = await self._beside(search)
+        page = await page_of(self._store, search, self._terminology, self._access(resource_type), fields, beside)
         return await self._with_included(Found(search, page))
+
+    async def _beside(self, search: Search, *, is_stored: bool = True) -> list[dict[str, Any]]:
+        """What the server carries and a search selects; nothing refers to that, as checks would ask.
+
+        Args:
+            is_stored: whether anything of the type may be stored
+        """
+        name = search.resource_type
+        if self._carried is None or name not in self._carried.types or search.checks:
+            return []
+        condition = filter_of(search, self._terminology, self._access(name))
+        if self._visible is not None:
+            condition = {"$and": [condition, await self._visible(name)]}
+        return await self._carried.found(name, condition, self._store if is_stored else None)
 
     async def _page_of_contained(self, search: Search) -> Page:
         return await page_of_contained(
@@ -169,7 +191,8 @@ class Searcher:
             )
         # To ask for the types that are stored is one cheap command; to look into many that are not is many times that.
         stored = await self._store.collections() if not types or len(types) > FEW_TYPES else types
-        known = types or [name for name in stored if self._registry.is_resource_type(name) and name != TRAIL]
+        there = {*stored, *(self._carried.types if self._carried is not None else ())}
+        known = types or [name for name in sorted(there) if self._registry.is_resource_type(name) and name != TRAIL]
 
         def parse_one(name: str, given: Sequence[tuple[str, str]]) -> Search:
             return self._parsed(name, given, strict=False, default_count=default_count, max_count=max_count)
@@ -177,7 +200,7 @@ class Searcher:
         # A type that has no parameters of its own tells which are common to all types, whichever are stored.
         judges = known if types else [*known, *({COMMON} - set(known))]
         searches = parse_across(judges, pairs, parse_one, self._registry, strict=strict)
-        searches = [s for s in searches if s.resource_type in known and s.resource_type in stored] or searches[:1]
+        searches = [s for s in searches if s.resource_type in known and s.resource_type in there] or searches[:1]
         self._require_whole(searches[0])
         searches = [self._within(compartment, search) for search in searches]
         searches = await self._ready(searches)
@@ -186,7 +209,12 @@ class Searcher:
         def fields(name: str) -> dict[str, int]:
             return fields_of(head.includes, name, self._registry)
 
-        page = await page_across(self._store, searches, self._terminology, self._access, fields)
+        beside: list[dict[str, Any]] = []
+        for search in searches:
+            name = search.resource_type
+            beside += [{**row, "y": name} for row in await self._beside(search, is_stored=name in stored)]
+        searches = [s for s in searches if s.resource_type in stored] or searches[:1]
+        page = await page_across(self._store, searches, self._terminology, self._access, fields, beside)
         return await self._with_included(Found(head, page))
 
     def _require_whole(self, search: Search) -> None:

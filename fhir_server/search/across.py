@@ -18,7 +18,7 @@ from fhir_server.search.named import of_one_type
 from fhir_server.search.page import Page
 from fhir_server.search.parameters import table_of
 from fhir_server.search.query import Include, Search
-from fhir_server.search.union import Part, UnionStore, page_of_union
+from fhir_server.search.union import Part, Row, UnionStore, page_of_union
 from profiles.registry import Registry
 from profiles.terminology import Terminology
 
@@ -142,12 +142,14 @@ async def page_across(
     terminology: Terminology,
     access: Access,
     fields: Callable[[str], Mapping[str, int]],
+    beside: Sequence[Row] = (),
 ) -> Page:
     """The page that the searches' cursor names, or the first; its rows have their type as `y`.
 
     Args:
         searches: one for each type, in the order of the types, alike in all but that; without chains
         fields: the index entries that are wanted of a type's rows, as a projection
+        beside: what matches, too, and stands in no collection, with its type as `y`
 
     Raises:
         InvalidError: 400; the cursor is not one of this search.
@@ -157,4 +159,4 @@ async def page_across(
         Part(s.resource_type, filter_of(s, terminology, access(s.resource_type)), fields(s.resource_type))
         for s in searches
     ]
-    return await page_of_union(store, head, parts)
+    return await page_of_union(store, head, parts, beside)

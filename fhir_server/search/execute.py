@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fhir_server.search.beside import Keyed, Row, merged
 from fhir_server.search.compile import LIVING, all_of, filter_of
 from fhir_server.search.cost import is_narrow, is_quick
 from fhir_server.search.page import Cursor, Direction, Page, cursor_of, cursor_text
 from fhir_server.search.query import Search
 from fhir_server.search.sort import (
-    KeyValue,
     Order,
     Place,
     around,
@@ -22,18 +22,16 @@ from fhir_server.search.sort import (
     beyond_indexed,
     computed_key,
     computed_stages,
-    indexed_key,
     indexed_sort,
     is_always_present,
+    keys_of,
     order_of,
     presence,
 )
 from fhir_server.search.types.conditions import Filter
 from profiles.terminology import Terminology
 
-Row = dict[str, Any]
 Stage = dict[str, Any]
-Keyed = tuple[Row, tuple[KeyValue, ...]]
 
 #: What a page needs of a document.
 FIELDS: dict[str, int] = {"v": 1, "t": 1, "r": 1}
@@ -78,6 +76,7 @@ async def page_of(
     terminology: Terminology,
     access: Iterable[Filter] = (),
     fields: Mapping[str, int] | None = None,
+    beside: Sequence[Row] = (),
 ) -> Page:
     """The page of a search's matches that its cursor names, or the first.
 
@@ -85,6 +84,7 @@ async def page_of(
         search: parsed, its terminology modifiers resolved
         access: conditions that every match must meet, such as those of an access policy
         fields: further fields that are wanted of the rows, as a projection
+        beside: what matches, too, and stands in no collection (see `beside`)
 
     Returns:
         The page. Its total is there when `_total` asks for it, and when the first page shows all there is.
@@ -94,8 +94,8 @@ async def page_of(
     """
     conditions = filter_of(search, terminology, access)
     if search.only_total:
-        return Page([], total=await _total(store, search, conditions))
-    query = _Query(store, search, conditions, order_of(search.sort), fields or {})
+        return Page([], total=await _total(store, search, conditions) + len(beside))
+    query = _Query(store, search, conditions, order_of(search.sort), fields or {}, beside)
     cursor = cursor_of(search, query.order)
     if cursor is not None and not cursor.forward:
         page = await _backward(query, cursor)
@@ -136,7 +136,8 @@ def _link(search: Search, direction: Direction, keyed: Keyed) -> str:
 async def _with_total(query: _Query, page: Page) -> Page:
     if query.search.total in (None, "none"):
         return page
-    return Page(page.rows, page.next, page.previous, await _total(query.store, query.search, query.conditions))
+    total = await _total(query.store, query.search, query.conditions) + len(query.beside)
+    return Page(page.rows, page.next, page.previous, total)
 
 
 async def _total(store: SearchStore, search: Search, conditions: Filter) -> int:
@@ -176,9 +177,13 @@ class _Query:
     conditions: Filter
     order: Order
     fields: Mapping[str, int]
+    beside: Sequence[Row] = ()
 
     async def fetch(self, cursor: Cursor | None, limit: int) -> list[Keyed]:
         """Matches with their keys, from the cursor on, in its direction."""
+        return merged(self.order, await self._stored(cursor, limit), self.beside, cursor, limit)
+
+    async def _stored(self, cursor: Cursor | None, limit: int) -> list[Keyed]:
         forward = cursor is None or cursor.forward
         if not (self.order.indexed if forward else self.order.reversible):
             return await self._computed_within(cursor, forward, limit)
@@ -223,7 +228,7 @@ class _Query:
         if self.search.checks:
             stages = self._part(conditions, forward, limit)
             found = await self.store.aggregate(self.search.resource_type, stages, shared=is_quick(self.search))
-            return [(row, indexed_key(self.order, row)) for row in found]
+            return [(row, keys_of(self.order, row)) for row in found]
         found = await self.store.find(
             self.search.resource_type,
             all_of(conditions),
@@ -232,7 +237,7 @@ class _Query:
             fields=self._fields(),
             shared=is_quick(self.search),
         )
-        return [(row, indexed_key(self.order, row)) for row in found]
+        return [(row, keys_of(self.order, row)) for row in found]
 
     async def _found_in_both(self, first: list[Filter], second: list[Filter], forward: bool, limit: int) -> list[Keyed]:
         """Those that have a value in the order of their index, then those that have none (backward: the other way
@@ -242,7 +247,7 @@ class _Query:
         found = await self.store.aggregate(
             self.search.resource_type, [*begin, union, {"$limit": limit}], shared=is_quick(self.search)
         )
-        return [(row, indexed_key(self.order, row)) for row in found]
+        return [(row, keys_of(self.order, row)) for row in found]
 
     def _part(self, conditions: list[Filter], forward: bool, limit: int) -> list[Stage]:
         """Matches in the order of their index."""

@@ -139,21 +139,24 @@ def _ends(key: SortKey) -> tuple[str, str] | None:
     return None if key.parameter.field == "t" else ENDS.get(key.parameter.type)
 
 
-def indexed_key(order: Order, document: dict[str, Any]) -> tuple[KeyValue, ...]:
-    """The keys of a document that holds its sorted-by field."""
-    if not order.keys:
-        return ()
-    key = order.keys[0]
+def keys_of(order: Order, document: Mapping[str, Any]) -> tuple[KeyValue, ...]:
+    """The keys of a document that holds the fields that it is sorted by; no distance or score, which are computed."""
+    return tuple([_key_in(key, document) for key in order.keys])
+
+
+def _key_in(key: SortKey, document: Mapping[str, Any]) -> Any:
     if key.parameter.field == "t":
-        return (_plain(document["t"]),)
+        return int(document["t"])
     entries = document.get("x", {}).get(key.parameter.code)
     if not entries:
-        return (None,)
+        return None
     ends = _ends(key)
     if key.parameter.bare:
-        return (_plain(entries if ends is None else (entries[ends[0]], entries[ends[1]])),)
-    values = entries if ends is None else [(entry[ends[0]], entry[ends[1]]) for entry in entries]
-    return (_plain(max(values) if key.descending else min(values)),)
+        return _plain(entries if ends is None else (entries[ends[0]], entries[ends[1]]))
+    values: list[Any] = entries if ends is None else [(entry[ends[0]], entry[ends[1]]) for entry in entries]
+    if _is_by_code_down(key):
+        values = [value for value in values if "=" <= value < ">"] or values
+    return _plain(max(values) if key.descending else min(values))
 
 
 def _plain(value: Any) -> Any:

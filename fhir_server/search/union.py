@@ -69,11 +69,12 @@ def _order_of(search: Search, parts: Sequence[Part]) -> _Order:
     return _Order(fields, bool(search.sort) and search.sort[0].descending)
 
 
-async def page_of_union(store: UnionStore, head: Search, parts: Sequence[Part]) -> Page:
+async def page_of_union(store: UnionStore, head: Search, parts: Sequence[Part], beside: Sequence[Row] = ()) -> Page:
     """The page that the search's cursor names, or the first; its rows have their type as `y`.
 
     Args:
         head: what the parts have in common: page size, total, order and cursor
+        beside: what matches, too, and stands in no collection, with its type as `y`; not where parts look inside
 
     Raises:
         InvalidError: 400; the cursor is not one of this search.
@@ -81,8 +82,8 @@ async def page_of_union(store: UnionStore, head: Search, parts: Sequence[Part]) 
     if not parts:
         return Page([], total=0)
     if head.only_total:
-        return Page([], total=await _total(store, head, parts))
-    query = _Query(store, parts, _order_of(head, parts))
+        return Page([], total=await _total(store, head, parts) + len(beside))
+    query = _Query(store, parts, _order_of(head, parts), beside)
     cursor = _cursor_of(head, query.order)
     rows = await query.fetched(cursor, head.count + 1)
     if cursor is not None and not cursor.forward and not rows:
@@ -91,7 +92,9 @@ async def page_of_union(store: UnionStore, head: Search, parts: Sequence[Part]) 
     page = _page(head, query.order, cursor, rows)
     if cursor is None and page.next is None and head.total != "none":
         return replace(page, total=len(page.rows))
-    return page if head.total in (None, "none") else replace(page, total=await _total(store, head, parts))
+    if head.total in (None, "none"):
+        return page
+    return replace(page, total=await _total(store, head, parts) + len(beside))
 
 
 def _page(head: Search, order: _Order, cursor: Cursor | None, rows: list[Row]) -> Page:
@@ -130,8 +133,29 @@ class _Query:
     store: UnionStore
     parts: Sequence[Part]
     order: _Order
+    beside: Sequence[Row] = ()
 
     async def fetched(self, cursor: Cursor | None, limit: int) -> list[Row]:
+        """The first rows from the cursor on, in its direction, of the parts and of what stands beside them."""
+        found = await self._stored(cursor, limit)
+        if not self.beside:
+            return found
+        up = self.order.descending != (cursor is None or cursor.forward)
+        rows = [row for row in self.beside if cursor is None or self._is_beyond(row, cursor, up)]
+        return sorted([*found, *rows], key=self._rank_of, reverse=not up)[:limit]
+
+    def _rank_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple([row[name] for name in self.order.fields])
+
+    def _is_beyond(self, row: Row, cursor: Cursor, up: bool) -> bool:
+        names = [name for name in self.order.fields if name != "_id"]
+        place = self._rank_of({**dict(zip(names, cursor.place.keys, strict=True)), "_id": cursor.place.id})
+        own = self._rank_of(row)
+        if own == place:
+            return cursor.direction == "q"
+        return own > place if up else own < place
+
+    async def _stored(self, cursor: Cursor | None, limit: int) -> list[Row]:
         forward = cursor is None or cursor.forward
         up = self.order.descending != forward
         pipelines: list[tuple[str, list[Stage]]] = []

@@ -141,6 +141,10 @@ class Store:
         """Whether something of a type is hidden from this verb."""
         return False
 
+    async def visible(self, resource_type: str) -> Mapping[str, Any]:
+        """The filter of what searches of a type may find: all of it, but for stores that hold to an access policy."""
+        return {}
+
     async def require(self, new: Version, previous: Version | None, reads: Store | Unit) -> None:
         """A write is one that may be made: always, but for stores that hold to an access policy."""
 

@@ -154,14 +154,14 @@ def test_a_parameter_that_not_all_types_have_is_ignored_for_all_of_them(data: An
 @pytest.mark.parametrize("place", ["", "Patient/a/*"])
 def test_pages_over_several_types_show_each_resource_once_in_both_directions(data: Any, place: str, sort: str) -> None:
     query = f"{place}?{f'_sort={sort}&' if sort else ''}"
-    whole = names(data.client.get(f"{query}_count=100").json())
+    whole = names(data.client.get(f"{query}_count=500").json())
     if not sort:
         assert whole == sorted(whole)
     elif sort.endswith("_id"):
         ids = [name.partition("/")[2] for name in whole]
         assert ids == sorted(ids, reverse=sort.startswith("-"))
     pages: list[list[str]] = []
-    url = f"{query}_count=2&_total=accurate"
+    url = f"{query}_count={2 if place else 13}&_total=accurate"  # what the server carries is there, too
     while url:
         bundle = data.client.get(url, headers=STRICT).json()
         assert bundle["total"] == len(whole)

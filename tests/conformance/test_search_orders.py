@@ -83,7 +83,7 @@ def found(data: Any, query: str) -> str:
     resource_type, _, criteria = query.partition("?")
     pairs = (part.partition("=") for part in criteria.split("&"))
     encoded = "&".join(f"{name}={quote(value, safe='')}" for name, _, value in pairs)
-    answer = data.client.get(f"{resource_type}?{encoded}", headers={"Prefer": "handling=strict"})
+    answer = data.client.get(f"{resource_type}?{encoded}&_count=500", headers={"Prefer": "handling=strict"})
     assert answer.status_code == 200, answer.text
     return " ".join(entry["resource"]["id"] for entry in stored(answer.json()))
 

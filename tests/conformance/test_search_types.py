@@ -39,7 +39,7 @@ def found(client: httpx.Client, query: str) -> str:
     encoded = "&".join(
         f"{name}={quote(value, safe='')}" for name, _, value in (part.partition("=") for part in criteria.split("&"))
     )
-    answer = client.get(f"{resource_type}?{encoded}", headers={"Prefer": "handling=strict"})
+    answer = client.get(f"{resource_type}?{encoded}&_count=500", headers={"Prefer": "handling=strict"})
     assert answer.status_code == 200, answer.text
     return " ".join(sorted(entry["resource"]["id"] for entry in stored(answer.json())))
 

@@ -25,6 +25,7 @@ from fhir_server.model.exchange import Request
 from fhir_server.policies.glass import BreakGlass, Glass
 from fhir_server.policies.policies import Policies
 from fhir_server.policies.roles import load_roles
+from fhir_server.repository.carried import Carried
 from fhir_server.repository.changes import Change
 from fhir_server.repository.definitions import Definitions
 from fhir_server.repository.integrity import Integrity
@@ -93,7 +94,7 @@ class World:
             change = Change("POST", resource["resourceType"], new_id(), resource, fresh=True)
             return (await repository.commit(change)).version.id
 
-        searcher = Searcher(store, known, terminology(), BASE_URL)
+        searcher = Searcher(store, known, terminology(), BASE_URL, carried=Carried(indexer))
         self.store = store
         self.glass = BreakGlass(store, create, self.trail, most_minutes=60)
         self.policies = self.process(self.glass, searcher)
@@ -166,7 +167,7 @@ class World:
             path, _, query = address.partition("?")
             request = Request(
                 method,
-                tuple(path.split("/")),
+                tuple(path.split("/")) if path else (),
                 query,
                 body=b"" if body is None else codec.encode(body),
                 content_type="application/fhir+json",

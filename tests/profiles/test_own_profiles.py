@@ -106,7 +106,7 @@ def test_each_definition_is_read_where_its_type_and_id_say_and_found_by_its_url(
         assert found["total"] == 1
 
 
-def test_searches_find_them_page_by_page_behind_what_is_stored(client: httpx.Client) -> None:
+def test_searches_find_them_page_by_page(client: httpx.Client) -> None:
     address = "StructureDefinition?type=Task&_count=1"
     ids = []
     for _ in range(50):

@@ -2,7 +2,7 @@
 
 Every process keeps its own. Once a second, while somebody asks, it fetches what was written since; the process that
 writes a Consent is told. Once a minute it compares all ids and writes, which finds what a transaction committed long
-after it was numbered. A version is known by the write that made it: a Consent that was removed for good may be made again.
+after it was numbered. A version is known by the write that made it: what was removed for good may be made again.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ Spec: https://hl7.org/fhir/R4/search.html#text
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from math import sqrt
 from typing import Any
 
 from fhir_server.search.query import Words
@@ -103,6 +105,12 @@ class _Reader:
             self.tokens.pop()
             return True
         return False
+
+
+def score_of(words: Collection[str], terms: tuple[str, ...]) -> float:
+    """As `score`, of the words that a document has."""
+    found = len(set(words) & set(terms)) / len(terms)
+    return (found + 1 / sqrt(1 + len(words))) / 2
 
 
 def score(field: str, terms: tuple[str, ...]) -> dict[str, Any]:
