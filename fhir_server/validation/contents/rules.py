@@ -14,7 +14,7 @@ from fhir_server.validation.contents.bundles import BundleRules
 from fhir_server.validation.contents.extensions import ExtensionRules, url_of_extension
 from fhir_server.validation.contents.measures import look_at_attachment, look_at_unit
 from fhir_server.validation.profile.findings import Findings, path_of
-from fhir_server.validation.profile.run import Run
+from fhir_server.validation.profile.run import Known, Run
 
 if TYPE_CHECKING:
     from fhir_server.validation.profile.shelf import Shelf
@@ -47,9 +47,11 @@ def canonicals_in(items: Iterable[Item], questionnaires: Iterable[Json | None]) 
     return extensions, sets
 
 
-def contents_found(shelf: Shelf, items: Sequence[Item], questionnaires: Mapping[str, Json | None]) -> Findings:
-    """What is found in a resource; `items` are all of it, itself first."""
-    run = Run(shelf)
+def contents_found(
+    shelf: Shelf, items: Sequence[Item], questionnaires: Mapping[str, Json | None], known: Known
+) -> Findings:
+    """What is found in a resource; `items` are all of it, itself first, and `known` is of this validation alone."""
+    run = Run(shelf, known=known)
     findings, extensions = run.findings, ExtensionRules(run, items[0])
     for item in items:
         if type(item.value) is not dict:

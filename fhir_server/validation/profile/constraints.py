@@ -5,7 +5,7 @@ Spec: https://hl7.org/fhir/R4/conformance-rules.html#constraints
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import DecimalException
 from functools import cache
 from typing import TYPE_CHECKING
@@ -22,6 +22,10 @@ from profiles.registry import Invariant, Registry
 
 if TYPE_CHECKING:
     from fhir_server.validation.profile.shelf import Shelf
+
+
+#: Functions by which an expression may ask for a value set, itself or by the profile that it names.
+_ASKING = ("memberOf", "conformsTo")
 
 
 @cache
@@ -53,10 +57,18 @@ def _constraint_check(constraint: Invariant, place: Place, shelf: Shelf) -> Chec
     except (Fault, InvalidError) as error:
         return _failing(constraint.key, str(error), place)
     names = tuple(dict.fromkeys(members_read(node)))
+    may_doubt = any(name in constraint.expression for name in _ASKING)
 
     def check(item: Item, run: Run) -> None:
         try:
-            if truth([item], run.context(item)) is not False:
+            if may_doubt:
+                verdict, doubtful = run.members.judged(lambda: truth([item], run.context(item)))
+                if doubtful:
+                    _tell_doubt(constraint.key, doubtful, item, place, run)
+                    return
+            else:
+                verdict = truth([item], run.context(item))
+            if verdict is not False:
                 return
         except Fault as fault:
             _tell_failure(constraint.key, fault.reason, item, place, run)
@@ -68,6 +80,12 @@ def _constraint_check(constraint: Invariant, place: Place, shelf: Shelf) -> Chec
         run.findings.tell("HS-PROFILE-INVARIANT", "invariant", path_of(item), text, place, severity=severity)
 
     return check
+
+
+def _tell_doubt(key: str, value_sets: Sequence[str], item: Item, place: Place, run: Run) -> None:
+    named = ", ".join(value_sets)
+    text = f"Not checked: the invariant {key} asks for codes of {named}, which are not all known here"
+    run.findings.tell("HS-PROFILE-UNCHECKED", "informational", path_of(item), text, place, severity="information")
 
 
 def _failing(key: str, reason: str, place: Place) -> Check:

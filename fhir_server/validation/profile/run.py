@@ -12,6 +12,7 @@ from fhir_server.fhirpath.evaluation import Context
 from fhir_server.fhirpath.items import Item, root_item
 from fhir_server.model.errors import InvalidError
 from fhir_server.validation.profile.findings import Findings, Place, path_of
+from fhir_server.validation.profile.members import Answers, Asking, Members
 
 if TYPE_CHECKING:
     from fhir_server.validation.profile.shelf import Shelf
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 class Known:
     """What one validation has found out, in all its parts.
 
-    `verdicts` says of what references lead to, which conforms to which profile; `entries` where those of Bundles are.
+    `verdicts` says of what references lead to, which conforms to which profile; `entries` where those of Bundles are;
+    `members` which codes are in value sets of which not all is held.
     """
 
-    __slots__ = ("entries", "verdicts")
+    __slots__ = ("entries", "members", "verdicts")
 
-    def __init__(self) -> None:
+    def __init__(self, answers: Answers | None = None) -> None:
+        self.members = Members(answers)
         self.verdicts: dict[tuple[int, str], bool | None] = {}
         self.entries: dict[int, dict[str, Item]] = {}
 
@@ -46,6 +49,7 @@ class Run:
         #: Whether what references lead to is looked at; what that refers to in turn is not.
         self.follows = follows
         self._known = Known() if known is None else known
+        self._terminology = Asking(shelf.terminology, self._known.members)
         self.findings = Findings()
         #: Whether elements that must be supported are told where they are not there.
         self.support = support
@@ -56,11 +60,15 @@ class Run:
         """The same validation with findings of its own."""
         return Run(self.shelf, self._within, support=self.support, follows=self.follows, known=self._known)
 
+    @property
+    def members(self) -> Members:
+        return self._known.members
+
     def context(self, item: Item) -> Context:
         """What an expression on an item is evaluated with."""
         shelf = self.shelf
         context = Context(
-            item, shelf.kinds, None, None, shelf.terminology, shelf.units, self._value_conforms, None, None, None
+            item, shelf.kinds, None, None, self._terminology, shelf.units, self._value_conforms, None, None, None
         )
         context.entries = self._known.entries
         return context
@@ -90,9 +98,12 @@ class Run:
         """Whether what a reference leads to conforms to a profile; None for one that is not held."""
         key = id(target.value), canonical
         verdicts = self._known.verdicts
-        if key not in verdicts:
-            verdicts[key] = Run(self.shelf, self._within, follows=False, known=self._known).conforms(target, canonical)
-        return verdicts[key]
+        if key in verdicts:
+            return verdicts[key]
+        verdict = Run(self.shelf, self._within, follows=False, known=self._known).conforms(target, canonical)
+        if not self.members.is_assuming:
+            verdicts[key] = verdict
+        return verdict
 
     def _value_conforms(self, value: dict[str, Any], canonical: str) -> bool | None:
         return self.conforms(root_item(value, self.shelf.kinds), canonical)
@@ -121,15 +132,23 @@ Check = Callable[[Item, Run], None]
 
 
 def validated(
-    shelf: Shelf, items: Sequence[Item], asked: Sequence[str], *, claims: bool = True, support: bool = False
+    shelf: Shelf,
+    items: Sequence[Item],
+    asked: Sequence[str],
+    known: Known,
+    *,
+    claims: bool = True,
+    support: bool = False,
 ) -> Findings:
     """What profiles say of a resource and of those in it, the first of which is held to those that are `asked` for.
+
+    `known` is of this validation alone.
 
     Raises:
         InvalidError: 400; a profile that is asked for is not held, or cannot be used.
     """
     require_held(shelf, asked)
-    run = Run(shelf, support=support)
+    run = Run(shelf, support=support, known=known)
     for canonical in asked:
         _validate(run, items[0], canonical)
     for item, at, canonical in _claims(items) if claims else ():

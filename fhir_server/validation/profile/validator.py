@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from fhir_server.fhirpath.items import Item, children, root_item
 from fhir_server.fhirpath.quantities import Units
@@ -17,7 +18,8 @@ from fhir_server.validation.contents.rules import canonicals_in, contents_found,
 from fhir_server.validation.fault import UNREADABLE
 from fhir_server.validation.profile.findings import Findings, path_of
 from fhir_server.validation.profile.gather import Gathering, Json, url_of
-from fhir_server.validation.profile.run import declared_by, require_held, validated
+from fhir_server.validation.profile.members import Asked
+from fhir_server.validation.profile.run import Known, declared_by, require_held, validated
 from fhir_server.validation.profile.shelf import Held, Shelf, chosen, rank_of_held
 from fhir_server.validation.profile.source import (
     CODE_SYSTEMS,
@@ -34,6 +36,9 @@ from profiles.terminology import Terminology
 
 #: So many URLs are kept on one shelf before it is put up anew.
 MAX_URLS = 5_000
+
+#: One answer may lead an expression to the next question; no expression asks for so many one after the other.
+MAX_LOOKS = 5
 
 #: Types that have resources in them, anywhere.
 _HOLDERS = frozenset({"Bundle", "Parameters"})
@@ -81,8 +86,8 @@ class ProfileValidator:
         if not canonicals:
             return []
         shelf = await self.shelf_for(canonicals)
-        findings = await asyncio.to_thread(validated, shelf, items, asked, support=support)
-        return await self._settled(findings, items[0])
+        look = partial(validated, shelf, items, asked, support=support)
+        return await self._settled(await self._found(look, aside=True), items[0])
 
     async def issues_against(self, resource: Json, canonicals: Sequence[str], *, at_most_s: float = 0) -> list[Issue]:
         """What some profiles alone say of a resource, by definitions that were looked up so long ago at most.
@@ -93,7 +98,8 @@ class ProfileValidator:
         shelf = await self.shelf_for(canonicals, at_most_s=at_most_s)
         await self._compiled(shelf, canonicals)
         root = root_item(resource, shelf.kinds)
-        return await self._settled(validated(shelf, [root], canonicals, claims=False), root)
+        look = partial(validated, shelf, [root], canonicals, claims=False)
+        return await self._settled(await self._found(look), root)
 
     async def issues_of_claims(self, resource: Json, *, at_most_s: float = 0) -> list[Issue]:
         """What the profiles say that a resource claims, and those that are in it; as `issues_against`."""
@@ -106,7 +112,7 @@ class ProfileValidator:
             return []
         shelf = await self.shelf_for(canonicals, at_most_s=at_most_s)
         await self._compiled(shelf, canonicals)
-        return await self._settled(validated(shelf, [root, *contained], ()), root)
+        return await self._settled(await self._found(partial(validated, shelf, [root, *contained], ())), root)
 
     async def contents_of(self, resource: Json, *, at_most_s: float = 0) -> list[Issue]:
         """What a resource says of itself that is not so: see `validation.contents`."""
@@ -114,7 +120,7 @@ class ProfileValidator:
         asked = {canonical: await self._questionnaire(canonical) for canonical in questionnaires_of(items)}
         structures, sets = canonicals_in(items, asked.values())
         shelf = await self.shelf_for(structures, sets, at_most_s=at_most_s)
-        findings = await asyncio.to_thread(contents_found, shelf, items, asked)
+        findings = await self._found(partial(contents_found, shelf, items, asked), aside=True)
         return await self._settled(findings, items[0])
 
     async def require(self, asked: Sequence[str]) -> None:
@@ -141,6 +147,22 @@ class ProfileValidator:
         new = [canonical for canonical in canonicals if not shelf.is_compiled(canonical)]
         if new:
             await asyncio.to_thread(lambda: [shelf.check_of(canonical) for canonical in new])
+
+    async def _found(self, look: Callable[[Known], Findings], *, aside: bool = False) -> Findings:
+        """What a validation finds when all that its expressions ask for is known, as far as anybody knows it.
+
+        Args:
+            aside: it takes long, and other requests go on meanwhile
+        """
+        answers: dict[Asked, bool | None] = {}
+        for _ in range(MAX_LOOKS):
+            known = Known(answers)
+            findings = await asyncio.to_thread(look, known) if aside else look(known)
+            if not known.members.asked:
+                break
+            for question in known.members.asked:
+                answers[question] = await self._member_of(*question)
+        return findings
 
     async def _settled(self, findings: Findings, root: Item) -> list[Issue]:
         """The issues, with those of questions that could only be asked elsewhere."""
