@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fhir_server.repository.conformance import Conformance
 from fhir_server.repository.packages import HeldDefinitions, Packages
+from fhir_server.repository.past import PastDefinitions
 from fhir_server.repository.profiles import StoredDefinitions
 from fhir_server.search.ucum import canonical
 from fhir_server.settings import Settings
@@ -15,6 +16,7 @@ from fhir_server.terminology.big import BigHoldings
 from fhir_server.terminology.closures import Closures
 from fhir_server.terminology.engine import Engine
 from fhir_server.terminology.holdings import Holdings
+from fhir_server.terminology.past import PastEngine
 from fhir_server.terminology.ports import Remote
 from fhir_server.validation.policy import PolicyError, load_policy
 from fhir_server.validation.profile.validator import ProfileValidator
@@ -28,10 +30,16 @@ def packages_of(settings: Settings, store: Store) -> Packages:
 
 def terminology_of(settings: Settings, store: Store, packages: Packages, remote: Remote | None) -> Engine:
     """What finds code systems and value sets: those of the specification, of packages, and those that are stored."""
-    held = HeldDefinitions(StoredDefinitions(store), packages)
-    return Engine(
-        Holdings(held), settings.base_url, listing=held, big=BigHoldings(store), remote=remote, closures=Closures(store)
+    held, base_url = HeldDefinitions(StoredDefinitions(store), packages), settings.base_url
+    engine = Engine(
+        Holdings(held), base_url, listing=held, big=BigHoldings(store), remote=remote, closures=Closures(store)
     )
+
+    def as_of(moment_us: int) -> Engine:
+        return PastEngine(engine, PastDefinitions(store, packages, moment_us), base_url, moment_us)
+
+    engine.as_of = as_of
+    return engine
 
 
 def profiles_of(store: Store, packages: Packages, engine: Engine) -> ProfileValidator:

@@ -10,11 +10,11 @@ from typing import Any
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of, wrong
 from fhir_server.interactions.terms.asked import (
+    at_date,
     canonical_of,
     definition_of,
     not_held,
     optional_flag,
-    refuse_past,
     text_in,
     versions_of,
 )
@@ -85,7 +85,7 @@ async def expand(context: Context, request: Request) -> Answer:
     """
     inputs = Inputs.of(request)
     inputs.only(*PARAMETERS)
-    refuse_past(inputs)
+    context = at_date(context, inputs)
     inputs.choice("contextDirection", ("incoming", "outgoing"))
     # No code here is put together from others, so nothing is left out with that.
     inputs.flag("excludePostCoordinated")
@@ -115,7 +115,10 @@ async def expand(context: Context, request: Request) -> Answer:
     answer: Json = {"resourceType": "ValueSet", **shown}
     answer.setdefault("status", "active")
     offset = wish.offset if paged and not wish.nested else None
-    answer["expansion"] = result.as_json(_told(inputs), offset)
+    told = _told(inputs)
+    if (date := inputs.text("date")) is not None:  # no server elsewhere is asked for another day
+        told.append({"name": "date", "valueDateTime": date})
+    answer["expansion"] = result.as_json(told, offset)
     return answered(answer)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of
-from fhir_server.interactions.terms.asked import Coded, codings_of, not_held, refuse_past, text_in
+from fhir_server.interactions.terms.asked import Coded, at_date, codings_of, not_held, text_in
 from fhir_server.model.errors import InvalidError, NotFoundError
 from fhir_server.model.exchange import Answer, Request
 from fhir_server.terminology.concepts import Concept, value_of
@@ -37,7 +37,7 @@ async def lookup(context: Context, request: Request) -> Answer:
     """
     inputs = Inputs.of(request)
     inputs.only(*PARAMETERS)
-    refuse_past(inputs)
+    context = at_date(context, inputs)
     (coded,) = codings_of(inputs, text_in(inputs, "system"), text_in(inputs, "version"))
     if not coded.system:
         raise InvalidError(

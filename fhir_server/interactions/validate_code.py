@@ -16,11 +16,11 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.parameters import Inputs, answered, parameters_of
 from fhir_server.interactions.terms.asked import (
     Coded,
+    at_date,
     canonical_of,
     codings_of,
     definition_of,
     not_held,
-    refuse_past,
     text_in,
 )
 from fhir_server.interactions.terms.context_of import bound_to
@@ -62,7 +62,7 @@ async def validate_code(context: Context, request: Request) -> Answer:
     inputs = Inputs.of(request)
     is_system = request.path[0] == "CodeSystem"
     inputs.only(*(OF_SYSTEM if is_system else OF_VALUE_SET))
-    refuse_past(inputs)
+    context = at_date(context, inputs)
     if inputs.text("display") is not None and inputs.text("code") is None:
         raise InvalidError(
             "`display` goes with `code`; a Coding has a display of its own.",

@@ -173,6 +173,11 @@ class Packages:
         """When a package came or went last."""
         return await self._rows.newest("t")
 
+    async def gone_us(self) -> int:
+        """When a package went last; 0 where none ever did."""
+        row = await self._rows.get(_GONE)
+        return int(row["t"]) if row is not None else 0
+
     async def refresh(self) -> None:
         """Read the catalogue again."""
         rows = await self._rows.all({"_id": {"$ne": _GONE}}, limit=_MOST_PACKAGES)

@@ -53,6 +53,7 @@ class BigSystem:
     def __init__(self, row: Row, concepts: Rows, counts: Kept[tuple[str, Condition, tuple[str, ...]], int]) -> None:
         self.token: str = row["_id"]
         self.origin: str = row["o"]
+        self.since_us: int = row["t"]
         self._size: int = row["n"]
         self._properties = frozenset(row["p"])
         self._about = about_in(row)

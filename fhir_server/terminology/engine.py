@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -72,6 +72,8 @@ class Engine:
         self.remote = remote
         self.closures = closures
         self.listing = listing
+        #: The same terminology as it was at a moment of the past; None where that is not to be had.
+        self.as_of: Callable[[int], Engine] | None = None
         self._base_url = base_url.rstrip("/") + "/"
         self.big = big
         self._ucum = Ucum()

@@ -84,7 +84,7 @@ def test_a_heading_and_a_retired_code_are_told_as_such(terms: Any) -> None:
         ({"code": "dog"}, 400),
         ({"system": ANIMALS, "code": "dog", "coding": {"code": "dog"}}, 400),
         ({"coding": {"system": ANIMALS}}, 400),
-        ({"system": ANIMALS, "code": "dog", "date": "1999"}, 422),
+        ({"system": ANIMALS, "code": "dog", "date": "1999"}, 404),
         ({"system": ANIMALS, "code": "dog", "colour": "red"}, 400),
     ],
 )

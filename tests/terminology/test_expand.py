@@ -213,8 +213,8 @@ def test_a_value_set_is_expanded_by_its_address_and_by_its_version(terms: Any) -
     expand(terms, 404, url=SETS + "mammals|2")
 
 
-def test_an_expansion_of_the_past_is_refused(terms: Any) -> None:
-    expand(terms, 422, url=SETS + "all", date="2001-01-01")
+def test_a_value_set_that_was_not_there_yet_is_not_held_and_a_date_to_come_means_now(terms: Any) -> None:
+    expand(terms, 404, url=SETS + "all", date="2001-01-01")
     expand(terms, url=SETS + "all", date="2999-01-01")
 
 

@@ -5,18 +5,20 @@ Spec: https://hl7.org/fhir/R4/terminology-service.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.definitions import carried
 from fhir_server.interactions.parameters import Inputs, wrong
 from fhir_server.model import codec
-from fhir_server.model.clock import now_us
-from fhir_server.model.dates import interval_of
-from fhir_server.model.errors import InvalidError, NotFoundError, UnprocessableError
+from fhir_server.model.clock import instant_of, now_us
+from fhir_server.model.dates import Interval, interval_of
+from fhir_server.model.errors import InvalidError, NotFoundError
 from fhir_server.model.exchange import Request
+from fhir_server.repository.history import HistoryQuery
 from fhir_server.terminology.engine import Versions
+from fhir_server.terminology.past import PastEngine, lost
 
 Json = dict[str, Any]
 
@@ -78,20 +80,40 @@ def text_in(inputs: Inputs, name: str) -> str:
     return inputs.text(name) or ""
 
 
-def refuse_past(inputs: Inputs) -> None:
-    """Definitions are used as they are now: for an earlier date no answer would be right.
+def at_date(context: Context, inputs: Inputs) -> Context:
+    """The server with its terminology as it was at the end of the `date` that is asked for; today's is the current one.
 
     Raises:
-        UnprocessableError: 422; `date` lies before today.
+        UnprocessableError: 422; the date has passed, and what was so then is not kept here.
     """
     text = inputs.text("date")
-    if text is not None and interval_of(text).end_us <= now_us():
-        raise UnprocessableError(
-            f"`date` is {text}: this server answers by the definitions that are current.",
-            code="not-supported",
-            expression="Parameters.parameter.where(name='date')",
+    if text is None or (end_us := interval_of(text).end_us) > now_us():
+        return context
+    if context.terminology.as_of is None:
+        raise lost(end_us - 1, "the definitions of the past are not kept")
+    return replace(context, terminology=context.terminology.as_of(end_us - 1))
+
+
+async def _version_of(context: Context, kind: str, resource_id: str) -> bytes:
+    """The JSON of a definition by its id, as it is, or as it was at the date that is asked for.
+
+    Raises:
+        NotFoundError: 404; there is none, or there was none then.
+        GoneError: 410; it is deleted.
+    """
+    if not isinstance(context.terminology, PastEngine):
+        return (await context.repository.read(kind, resource_id)).body or b""
+    moment_us = context.terminology.moment_us
+    at = Interval(moment_us, moment_us + 1)
+    versions = (await context.repository.history(HistoryQuery(kind, resource_id, at=at, count=1))).versions
+    body = versions[0].body if versions else None
+    if body is None:
+        raise NotFoundError(
+            f"There was no {kind}/{resource_id} at {instant_of(moment_us)}.",
             key="HS-TERM-DATE",
+            expression="Parameters.parameter.where(name='date')",
         )
+    return body
 
 
 async def definition_of(context: Context, request: Request, inputs: Inputs, inline: str, version: str) -> Json | None:
@@ -114,7 +136,7 @@ async def definition_of(context: Context, request: Request, inputs: Inputs, inli
                 key="HS-OP-PARAMETER",
             )
         try:
-            body = (await context.repository.read(kind, request.path[1])).body
+            body: bytes | None = await _version_of(context, kind, request.path[1])
         except NotFoundError:
             if (body := carried(kind, request.path[1], request.base_url)) is None:
                 raise
