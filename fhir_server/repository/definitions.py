@@ -96,9 +96,12 @@ class Definitions:
             if found == self._registry.own:
                 return
             bases = [base for parameter in (*found, *self._registry.own) for base in parameter.base]
+            gone = set(_prints_of(self._registry.own)) - set(_prints_of(found))
             self._registry.adopt(found)
             self._indexer.renew()
             self._store.forget(self._registry.concrete(bases))
+            for url, one in gone:  # what is written from now on lacks its entries: should it come back, it is not ready
+                await self._states.remove_all({"_id": url, "h": one})
 
     async def removed(self) -> None:
         """Some SearchParameters were removed for good: no process finds that by what is newest."""
@@ -116,8 +119,7 @@ class Definitions:
 
         Of the definitions as they are in force now: one that changes meanwhile is not ready then.
         """
-        whole = (p for p in self.in_force() if not types or set(self.types_of(p)) <= set(types))
-        return [(parameter.url, _print_of(parameter)) for parameter in whole]
+        return _prints_of(p for p in self.in_force() if not types or set(self.types_of(p)) <= set(types))
 
     async def mark_ready(self, prints: Iterable[Print]) -> None:
         """All resources have been indexed by the definitions with these prints."""
@@ -169,6 +171,10 @@ class Definitions:
             elif verdict.fault:  # told when the package was installed
                 _log.info("search parameter %s is not in force: %s", content.get("url"), verdict.fault)
         return found
+
+
+def _prints_of(parameters: Iterable[SearchParameter]) -> list[Print]:
+    return [(parameter.url, _print_of(parameter)) for parameter in parameters]
 
 
 def _print_of(parameter: SearchParameter) -> str:

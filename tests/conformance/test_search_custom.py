@@ -103,6 +103,33 @@ def test_a_parameter_is_there_at_once_and_complete_after_a_reindex(own: Any) -> 
     assert own.client.get("Patient?eye-colour=blue", headers=STRICT).status_code == 400
 
 
+@pytest.mark.parametrize("how", ["deleted", "removed for good", "retired", "another expression"])
+def test_a_parameter_that_was_out_of_force_is_not_ready_when_it_comes_back(own: Any, how: str) -> None:
+    mine = parameter("eye-colour", "token", f"Patient.extension('{EYES}').value")
+    put(own, mine)
+    assert finished(own, "SearchParameter/eye-colour/$reindex")["status"] == "completed"
+    assert found(own, "Patient?eye-colour=blue", "outcome") == []
+    match how:
+        case "deleted":
+            own.client.delete("SearchParameter/eye-colour")
+        case "removed for good":
+            confirm = {"resourceType": "Parameters", "parameter": [{"name": "confirm", "valueBoolean": True}]}
+            assert own.client.post("SearchParameter/eye-colour/$expunge", json=confirm).status_code == 200
+        case "retired":
+            put(own, {**mine, "status": "retired"})
+        case _:
+            put(own, {**mine, "expression": "Patient.gender"})
+    eyes = [{"url": EYES, "valueCodeableConcept": {"coding": [{"system": "http://colours", "code": "blue"}]}}]
+    put(own, patient("meanwhile", extension=eyes))
+    put(own, mine)
+    assert found(own, "Patient?eye-colour=blue") == ["old"]
+    (outcome,) = found(own, "Patient?eye-colour=blue", "outcome")
+    assert outcome["issue"][0]["details"]["coding"][0]["code"] == "HS-SEARCH-NOT-READY"
+    assert finished(own, "SearchParameter/eye-colour/$reindex")["status"] == "completed"
+    assert found(own, "Patient?eye-colour=blue") == ["meanwhile", "old"]
+    assert found(own, "Patient?eye-colour=blue", "outcome") == []
+
+
 def test_expressions_of_every_kind_are_indexed(own: Any) -> None:
     put(own, parameter("birth-order", "number", "Patient.multipleBirth as integer"))
     put(own, parameter("first-given", "string", "Patient.name.given.first()"))
