@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fhir_server.interactions.context import AccountEnded, Context, Explaining
 from fhir_server.interactions.registration import Creating, Operation
 from fhir_server.model.errors import FhirError
-from fhir_server.repository.rules import Companion, Rule
+from fhir_server.repository.rules import Companion, Completing, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Part:
         operations: those that it adds; each needs an OperationDefinition in `profiles/definitions`
         rules: with the resource types whose writes they look at
         companions: with the resource types that they write along with
+        completing: what completes writes by what is there of other resources, with the types of these writes
         join: called once when the server is put together, before it opens: registers what follows the change feed
             (`context.feed`), what happens at a moment (`context.timers`) and what goes on in the background
             (`context.jobs`)
@@ -34,6 +35,7 @@ class Part:
     operations: tuple[Operation, ...] = ()
     rules: tuple[tuple[str, Rule], ...] = ()
     companions: tuple[tuple[str, Companion], ...] = ()
+    completing: tuple[tuple[str, Completing], ...] = ()
     join: Callable[[Context], None] | None = None
     creating: tuple[tuple[str, Creating], ...] = ()
     account_ended: AccountEnded | None = None

@@ -52,6 +52,7 @@ OPERATIONS: tuple[Operation, ...] = (*INTERACTIONS, *(operation for part in PART
 RULES = Rules.of(
     (row for part in PARTS for row in part.rules),
     (row for part in PARTS for row in part.companions),
+    (row for part in PARTS for row in part.completing),
 )
 
 #: Other ways to create resources of some types.

@@ -16,6 +16,7 @@ from typing import Any
 
 from fhir_server.model import codec
 from fhir_server.model.errors import ConflictError, Issue, UnprocessableError
+from fhir_server.repository.changes import Checked, Committed
 from fhir_server.repository.records import RECORDS
 from fhir_server.search.parameters import table_of
 from fhir_server.search.types.conditions import Filter, any_of, either
@@ -65,6 +66,15 @@ class Integrity:
             return known
         made = unit.ends["integrity"] = Noted(self, unit)
         return made
+
+    def note(self, unit: Unit, changes: Sequence[Checked], outcomes: Sequence[Committed]) -> None:
+        """Have the references of what was written, and to what was deleted, looked at before the commit."""
+        for checked, outcome in zip(changes, outcomes, strict=True):
+            change = checked.change
+            if change.resource is not None:
+                self.noted(unit).written(change.type, self.targets_of(change.resource))
+            elif outcome.changed:
+                self.noted(unit).deleted(change.type, change.id)
 
     @cached_property
     def _fields(self) -> Mapping[str, Mapping[str, Sequence[str]]]:

@@ -350,27 +350,21 @@ class Repository(Reading):
             beside = {f"{c.change.type}/{c.change.id}": c.indexed.entries for c in changes}
             changes = [await self._told(unit.unguarded, c, beside) for c in changes]
         ids: dict[tuple[str, Verb], list[str]] = {}
-        for checked in changes:
-            if not checked.change.fresh:
-                ids.setdefault((checked.change.type, verb_of(checked.change)), []).append(checked.change.id)
+        for change in (one.change for one in changes if not one.change.fresh):
+            ids.setdefault((change.type, verb_of(change)), []).append(change.id)
         found = {key: await unit.get_many(key[0], wanted, key[1]) for key, wanted in ids.items()}
+        before = [None if (c := one.change).fresh else found[c.type, verb_of(c)].get(c.id) for one in changes]
+        changes = await self._completed(unit, changes, before)
         outcomes: list[Committed] = []
-        ruled: list[Checked] = []
         done: list[tuple[Change, Version | None]] = []
         writes: list[tuple[Version, Version | None]] = []
-        for position, given in enumerate(changes):
-            change, checked = given.change, given
-            current = None if change.fresh else found[change.type, verb_of(change)].get(change.id)
+        for position, (checked, current) in enumerate(zip(changes, before, strict=True)):
             try:
-                if not change.fresh:
-                    await require_known(unit, change, current)
-                    checked = self._ruled(checked, current)
                 outcome = decided(await self._satisfying(checked), current)
                 self._fitting(outcome.version)
             except FhirError as error:
                 raise FailedChangeError(position, error) from error
             outcomes.append(outcome)
-            ruled.append(checked)
             if outcome.changed:
                 writes.append((outcome.version, current))
                 done.append((checked.change, outcome.before))
@@ -378,17 +372,24 @@ class Repository(Reading):
         await unit.write(writes)
         await self._rules.along(unit, self, done, self._caller)
         if self.integrity.enforced:
-            self._note(unit, ruled, outcomes)
+            self.integrity.note(unit, changes, outcomes)
         return outcomes
 
-    def _note(self, unit: Unit, changes: Sequence[Checked], outcomes: Sequence[Committed]) -> None:
-        """Have the references of what was written, and to what was deleted, looked at before the commit."""
-        for checked, outcome in zip(changes, outcomes, strict=True):
-            change = checked.change
-            if change.resource is not None:
-                self.integrity.noted(unit).written(change.type, self.integrity.targets_of(change.resource))
-            elif outcome.changed:
-                self.integrity.noted(unit).deleted(change.type, change.id)
+    async def _completed(
+        self, unit: Unit, changes: Sequence[Checked], before: Sequence[Version | None]
+    ) -> list[Checked]:
+        """The same changes, each as the rules of its type complete it: by itself, then by what is there of others."""
+        ruled: list[Checked] = []
+        for position, (checked, current) in enumerate(zip(changes, before, strict=True)):
+            try:
+                if not checked.change.fresh:
+                    await require_known(unit, checked.change, current)
+                ruled.append(checked if checked.change.fresh else self._ruled(checked, current))
+            except FhirError as error:
+                raise FailedChangeError(position, error) from error
+        for position, resource in (await self._rules.completed(unit, ruled)).items():
+            ruled[position] = self.check(replace(ruled[position].change, resource=resource))
+        return ruled
 
     async def _placed_within(self, unit: Unit, checked: Checked) -> Checked:
         """As `_placed`; the blob stays when the transaction commits. One of a transaction that fails is litter."""

@@ -1,19 +1,20 @@
 """Rules: what a resource type means on this server, beyond its definition, held for every write of it.
 
-A rule looks at one write before it is numbered, and may complete the resource or refuse the write. A companion writes
-what belongs together with it (the lock of a slot) in the same transaction. Both hold for plain FHIR writes, entries of
+A rule looks at one write before it is numbered, and may complete the resource or refuse the write. Where what a
+resource has to say follows from others, it is completed inside the transaction, which sees these. A companion writes
+what belongs together with it (the lock of a slot) in the same transaction. All hold for plain FHIR writes, entries of
 Bundles, imports and operations alike. The packages in `resources` have them; `app` joins them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from fhir_server.model import codec
 from fhir_server.model.access import Caller
-from fhir_server.repository.changes import Change, Json
+from fhir_server.repository.changes import Change, Checked, Json
 from fhir_server.storage.document import Version
 from fhir_server.storage.unit import Unit
 
@@ -56,6 +57,12 @@ Rule: TypeAlias = Callable[[Write], Json | None]
 Companion: TypeAlias = Callable[[Unit, "Repository", Sequence[Write]], Awaitable[None]]
 
 
+#: Completes changes of its type by what the transaction sees of other resources: is given all that are written
+#: together, as the rules left them, and gives the contents that it has completed, each with its position. Doing it
+#: twice must change nothing more. May be called again, when the database has the transaction tried again.
+Completing: TypeAlias = Callable[[Unit, Sequence[Checked]], Awaitable[Mapping[int, Json]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Sometimes:
     """A companion of some writes of a type, so that the others, which are many, need no transaction.
@@ -73,23 +80,34 @@ class Sometimes:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All rules and companions, by resource type."""
+    """All rules and companions, and what completes by others, by resource type."""
 
     rules: Mapping[str, tuple[Rule, ...]]
     companions: Mapping[str, tuple[Companion, ...]]
+    completing: Mapping[str, tuple[Completing, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rules: Iterable[tuple[str, Rule]], companions: Iterable[tuple[str, Companion]]) -> Rules:
+    def of(
+        cls,
+        rules: Iterable[tuple[str, Rule]],
+        companions: Iterable[tuple[str, Companion]],
+        completing: Iterable[tuple[str, Completing]] = (),
+    ) -> Rules:
         by_type: dict[str, tuple[Rule, ...]] = {}
         along: dict[str, tuple[Companion, ...]] = {}
+        by_others: dict[str, tuple[Completing, ...]] = {}
         for resource_type, rule in rules:
             by_type[resource_type] = (*by_type.get(resource_type, ()), rule)
         for resource_type, companion in companions:
             along[resource_type] = (*along.get(resource_type, ()), companion)
-        return cls(by_type, along)
+        for resource_type, complete in completing:
+            by_others[resource_type] = (*by_others.get(resource_type, ()), complete)
+        return cls(by_type, along, by_others)
 
     def joined(self, change: Change, caller: Caller) -> bool:
-        """Whether something else is written along with a change, so that it takes a transaction."""
+        """Whether something else is looked at or written along with a change, so that it takes a transaction."""
+        if change.resource is not None and change.type in self.completing:
+            return True
         return any(
             not isinstance(companion, Sometimes) or companion.concerns(change, caller)
             for companion in self.companions.get(change.type, ())
@@ -108,6 +126,14 @@ class Rules:
         for rule in rules:
             resource = rule(Write(change.type, change.id, old, resource, caller, change.by))
         return change if resource is change.resource else replace(change, resource=resource)
+
+    async def completed(self, unit: Unit, changes: Sequence[Checked]) -> dict[int, Json]:
+        """The contents of changes that say something else by what is there of others, each with its position."""
+        found: dict[int, Json] = {}
+        for resource_type in sorted({one.change.type for one in changes} & self.completing.keys()):
+            for complete in self.completing[resource_type]:
+                found |= await complete(unit.unguarded, changes)
+        return found
 
     async def along(
         self, unit: Unit, repository: Repository, writes: Sequence[tuple[Change, Version | None]], caller: Caller

@@ -1,7 +1,9 @@
 """Roles say of their Practitioner what is true: who is hidden has roles that are hidden, in the same transaction.
 
-What is written of a Practitioner carries the mark by a rule; the roles follow. Who is found again is found a moment
-later, unless an operation of this part did it; who is hidden is hidden at once, whoever wrote it.
+What is written of a Practitioner carries the mark by a rule; the roles follow. What is written of a role is marked by
+what the transaction sees of its Practitioner. Both hold one row until they end, so that of a doctor who is hidden while
+a role of theirs is written no role stays in sight. Who is found again is found a moment later, unless an operation of
+this part did it; who is hidden is hidden at once, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -48,8 +50,54 @@ def _concerns(change: Change, _: Caller) -> bool:
 COMPANION = Sometimes(mark_roles, _concerns)
 
 
+async def roles_marked(unit: Unit, changes: Sequence[Checked]) -> dict[int, Json]:
+    """Completes roles: they have the mark of their Practitioner, whatever the client says, and only then.
+
+    A role that is moved to another Practitioner is marked as that one. Of a Practitioner who is not there (yet), nobody
+    can say that they are hidden.
+    """
+    people = {position: _practitioner_of(one) for position, one in enumerate(changes) if _is_role(one)}
+    out = {
+        f"Practitioner/{one.change.id}": _is_out(one.change.resource)
+        for one in changes
+        if one.change.type == "Practitioner"
+    }
+    others = sorted({who for who in people.values() if who} - out.keys())
+    if others:
+        await unit.lock([lock_of(who) for who in others])
+        found = await unit.unguarded.get_many("Practitioner", [who.partition("/")[2] for who in others])
+        out |= {f"Practitioner/{key}": _is_out(_content(person)) for key, person in found.items()}
+    completed: dict[int, Json] = {}
+    for position, who in people.items():
+        role = changes[position].change.resource
+        assert role is not None
+        wanted = marked(role, out.get(who, False))
+        if wanted is not role:
+            completed[position] = wanted
+    return completed
+
+
+def _is_role(checked: Checked) -> bool:
+    """Whether a change writes a role; what this part writes to mark it is marked already."""
+    change = checked.change
+    return change.type == "PractitionerRole" and change.resource is not None and change.by != MARK
+
+
+def _practitioner_of(checked: Checked) -> str:
+    """Whose role it is, as the index has it; empty where it says nobody of this server."""
+    found = checked.indexed.entries.get("practitioner", "")
+    named = [found] if isinstance(found, str) else found
+    return next((one for one in named if isinstance(one, str) and one.startswith("Practitioner/")), "")
+
+
+def lock_of(practitioner: str) -> str:
+    """The row that is held while somebody is hidden, and while their roles are written."""
+    return f"directory:{practitioner}"
+
+
 async def marked_within(unit: Unit, repository: Repository, practitioner: str, hidden: bool) -> None:
     """Hide the roles of a Practitioner, or show them again."""
+    await unit.lock([lock_of(practitioner)])
     rows = await unit.unguarded.find(
         "PractitionerRole",
         {"x.practitioner": practitioner, "d": None},
@@ -82,12 +130,16 @@ async def _differ(store: Store, practitioner: str) -> bool:
     if not marks:
         return False
     person = await store.get("Practitioner", practitioner.partition("/")[2])
-    return person is not None and marks != {_is_out(person)}
+    return person is not None and marks != {_is_out(_content(person))}
 
 
-def _is_out(person: Version) -> bool:
-    known = codec.decode(person.body) if person.body is not None else {"active": False}
-    return is_marked(known) or known.get("active") is False
+def _content(person: Version) -> Json | None:
+    return None if person.body is None else codec.decode(person.body)
+
+
+def _is_out(person: Json | None) -> bool:
+    """Whether somebody is not to be found; who was deleted is not."""
+    return person is None or is_marked(person) or person.get("active") is False
 
 
 async def settle(context: Context, practitioner: str) -> None:
@@ -98,6 +150,6 @@ async def settle(context: Context, practitioner: str) -> None:
     async def work(unit: Unit) -> None:
         person = await unit.get("Practitioner", practitioner.partition("/")[2])
         if person is not None:
-            await marked_within(unit, context.repository, practitioner, _is_out(person))
+            await marked_within(unit, context.repository, practitioner, _is_out(_content(person)))
 
     await context.repository.store.transact(work)

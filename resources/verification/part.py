@@ -9,8 +9,8 @@ from fhir_server.interactions.registration import Handler, Operation
 from resources.part import Part
 from resources.verification.calling import apply, approve, refuse, revalidate
 from resources.verification.expiry import join
-from resources.verification.marks import COMPANION
-from resources.verification.states import application_rule, claim_rule, practitioner_rule, role_rule
+from resources.verification.marks import COMPANION, roles_marked
+from resources.verification.states import application_rule, claim_rule, practitioner_rule
 
 _changing = partial(Operation, instance=True, affects_state=True, elevated=True)
 
@@ -32,8 +32,8 @@ PART = Part(
         ("VerificationResult", claim_rule),
         ("Task", application_rule),
         ("Practitioner", practitioner_rule),
-        ("PractitionerRole", role_rule),
     ),
     companions=(("Practitioner", COMPANION),),
+    completing=(("PractitionerRole", roles_marked),),
     join=join,
 )

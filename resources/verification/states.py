@@ -11,13 +11,12 @@ from fhir_server.model.clock import now_us
 from fhir_server.model.errors import ForbiddenError, UnprocessableError
 from fhir_server.repository.rules import Write
 from resources.states import StateMachine
-from resources.verification.licence import is_hidden, is_marked, marked
+from resources.verification.licence import is_hidden, marked
 from resources.verification.words import (
     APPLY,
     APPROVE,
     BY,
     EXPIRE,
-    MARK,
     REFUSE,
     REVALIDATE,
     SYSTEMS,
@@ -141,12 +140,3 @@ def _by_hand(old: Json | None, new: Json) -> Json:
             expression="Practitioner.qualification",
         )
     return new
-
-
-def role_rule(write: Write) -> Json | None:
-    """A role keeps the mark of its hidden Practitioner, which is set and removed with theirs alone."""
-    new, old = write.new, write.old
-    if new is None or write.by == MARK:
-        return new
-    same = old is not None and old.get("practitioner") == new.get("practitioner")
-    return marked(new, same and old is not None and is_marked(old))

@@ -8,14 +8,13 @@ import pytest
 
 from fhir_server.model.access import NOBODY
 from fhir_server.repository.rules import Write
-from resources.verification.states import application_rule, claim_rule, practitioner_rule, role_rule
+from resources.verification.states import application_rule, claim_rule, practitioner_rule
 
 Json = dict[str, Any]
 
 ODD: list[Any] = [None, 1, "x", [], {}, [1], ["x"], [None], [{}], {"tag": 1}, {"coding": 1}, [{"coding": [1]}]]
 RULES = {
     "Practitioner": (practitioner_rule, ("meta", "active", "qualification", "name")),
-    "PractitionerRole": (role_rule, ("meta", "practitioner")),
     "Task": (application_rule, ("code", "status")),
     "VerificationResult": (claim_rule, ("validationProcess", "status")),
 }
