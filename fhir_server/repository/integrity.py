@@ -140,23 +140,13 @@ class Integrity:
         for target in targets:
             name, _, logical_id = target.partition("/")
             by_type.setdefault(name, []).append(logical_id)
-        missing: list[str] = []
+        gone: list[str] = []
         for name, ids in by_type.items():
             rows = await unit.find(name, {"_id": {"$in": ids}, "d": None}, sort=[], limit=len(ids), fields={"_id": 1})
             there = {row["_id"] for row in rows}
-            missing += [f"{name}/{i}" for i in ids if i not in there]
-        if missing:
-            raise UnprocessableError(
-                [
-                    Issue(
-                        "not-found",
-                        f"There is no {target} on this server, and references must lead to something.",
-                        targets[target],
-                        "HS-REF-MISSING",
-                    )
-                    for target in missing[:MOST_NAMED]
-                ]
-            )
+            gone += [f"{name}/{i}" for i in ids if i not in there]
+        if gone:
+            raise UnprocessableError([missing(target, targets[target]) for target in gone[:MOST_NAMED]])
 
     async def require_unreferred(self, unit: Unit, deleted: Sequence[str], among: Iterable[str]) -> None:
         """Nothing refers to what a transaction deletes.
@@ -207,6 +197,12 @@ class Noted:
             await self._integrity.require_targets(self._unit, self._targets)
         if self._deleted:
             await self._integrity.require_unreferred(self._unit, self._deleted, self._types)
+
+
+def missing(target: str, place: str) -> Issue:
+    """What is said of a reference to something that is not there for the caller."""
+    told = f"There is no {target} on this server, and references must lead to something."
+    return Issue("not-found", told, place, "HS-REF-MISSING")
 
 
 async def _sees(unit: Unit, reference: str) -> bool:

@@ -16,6 +16,7 @@ from resources.scheduling.feeds import calendar_feed, end_feeds
 from resources.scheduling.find import find
 from resources.scheduling.ical import ical
 from resources.scheduling.locks import TimeTakenError
+from resources.scheduling.naming import require_bookable
 from resources.scheduling.negotiation import accept, confirm, counter, decline, propose
 from resources.scheduling.responses import note_answers
 from resources.scheduling.rules_of_schedule import schedule_rule
@@ -82,6 +83,7 @@ PART = Part(
         ("Schedule", schedule_rule),
     ),
     companions=(
+        ("Appointment", require_bookable),
         ("Appointment", take_times),
         ("AppointmentResponse", note_answers),
         ("Schedule", adopt),
