@@ -18,6 +18,7 @@ from smart_auth.accounts import Accounts
 from smart_auth.administration import Administration
 from smart_auth.credentials import Credentials
 from smart_auth.ending import Ending
+from smart_auth.forgetting import Forgetting
 from smart_auth.letters import Letters
 from smart_auth.mail import SinkMail, Smtp, SmtpMail
 from smart_auth.outside import Outside, Provider
@@ -165,7 +166,7 @@ class AccountSide:
         self.passkeys = Passkeys(store, self.parts, self.credentials, host=host, origin=key_origin)
         self.verification = Verification(self.parts, self.registrar)
         self.administration = Administration(self.parts, self.registrar, self.credentials, self.passkeys)
-        self.ending = Ending(self.parts, self.passkeys)
+        self.ending = Ending(self.parts, self.passkeys, Forgetting(store))
         self.outside = Outside(self.parts, tuple(providers), client)
         self.pages = Pages(self.parts)
         self._proxies = Proxies(self.parts, self.registrar)

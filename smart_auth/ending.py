@@ -1,8 +1,8 @@
 """Accounts that end with the record of their person.
 
 The account goes as a whole: sessions, what apps were allowed, passkeys, links that are under way, and the row itself
-with name, address and password. Each step can be done again, so that a process that dies in the middle is succeeded by
-another. What was allowed stays as rows that are revoked and name the account by an id that means nothing any more.
+with name, address and password; what is revoked or used up goes with it (see `forgetting`). Each step can be done
+again, so that a process that dies in the middle is succeeded by another.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from starlette.concurrency import run_in_threadpool
 
 from smart_auth.accounts import now
+from smart_auth.forgetting import Forgetting
 from smart_auth.parts import Parts, Visit
 from smart_auth.passkeys import Passkeys
 from smart_auth.store import Row
@@ -38,9 +39,10 @@ class Tied:
 class Ending:
     """Ends accounts; fills the port of the FHIR side for it."""
 
-    def __init__(self, parts: Parts, passkeys: Passkeys) -> None:
+    def __init__(self, parts: Parts, passkeys: Passkeys, forgetting: Forgetting) -> None:
         self._parts = parts
         self._passkeys = passkeys
+        self._forgetting = forgetting
 
     async def tied(self, people: Sequence[str]) -> list[Tied]:
         """The accounts whose own resource is one of these."""
@@ -64,6 +66,8 @@ class Ending:
         await self._cut_off(account_id, row.get("fhir_user"))
         await run_in_threadpool(self._passkeys.remove_all, account_id)
         await self._parts.note("account", "ended: its record was erased", Visit(), account_id=account_id)
+        await run_in_threadpool(self._forgetting.accounts, [account_id])
+        await run_in_threadpool(self._forgetting.address, row["email"])
         await run_in_threadpool(self._parts.accounts.remove, account_id)
 
     async def let_go(self, patient: str) -> int:
@@ -73,6 +77,15 @@ class Ending:
             await run_in_threadpool(partial(self._parts.accounts.change, row["_id"], pull={"patients": patient}))
             await self._cut_off(row["_id"], None)
         return len(rows)
+
+    async def forget(self, account_ids: Sequence[str], people: Sequence[str]) -> None:
+        """Remove what names accounts that have ended, and people whose records go. Apps that others had opened with
+        them are closed: whoever needs one opens it again.
+        """
+        for row in await run_in_threadpool(self._forgetting.opened_with, people):
+            await self._parts.apps.revoke(row["account_id"], row["_id"])
+        await run_in_threadpool(self._forgetting.accounts, account_ids)
+        await run_in_threadpool(self._forgetting.people, people)
 
     async def _cut_off(self, account_id: str, fhir_user: str | None) -> None:
         await run_in_threadpool(self._parts.sessions.end_all, account_id)

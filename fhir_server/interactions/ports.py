@@ -96,6 +96,10 @@ class Accounts(Protocol):
         """Nobody acts for a patient any more; how many did."""
         ...
 
+    async def forget(self, account_ids: Sequence[str], people: Sequence[str]) -> None:
+        """Remove all that names accounts that have ended, and people whose records go."""
+        ...
+
 
 @dataclass(slots=True)
 class SignIn:

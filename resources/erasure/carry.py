@@ -76,6 +76,8 @@ async def _carried_out(context: Context, run: Run) -> bytes:
     report = await erasure.carry_out()
     archives = await export.forget(context, patient)
     await forget_rows(context, patient, victims)
+    if context.sign_in.accounts is not None:  # once more: an app may have been about to take up what it was allowed
+        await context.sign_in.accounts.forget(ends["accounts"], ends["people"])
     if retained:
         await restrict(context, patient_id)
     told = codec.encode(report.parameters(victims))
@@ -120,6 +122,7 @@ async def end_accounts(context: Context, patient: str, ends: Json) -> None:
         for account_id in ends["accounts"]:
             await accounts.end(account_id)
         await accounts.let_go(patient)
+        await accounts.forget(ends["accounts"], ends["people"])
     await forget_feeds(context.repository.store, ends["people"])
 
 

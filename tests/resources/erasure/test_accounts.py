@@ -6,19 +6,27 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from argon2 import PasswordHasher
+from pymongo import MongoClient
 
 from fhir_server.model.clock import new_id
 from integrations.realtime.hub import Hub
 from integrations.realtime.stream import signals
 from smart_auth.access_token import Claims
 from smart_auth.accounts import Accounts, account_of, now
-from smart_auth.model import Account, Authorization, LaunchContext
+from smart_auth.app_state import AppStates, Sent
+from smart_auth.launches import LaunchTokens
+from smart_auth.model import Account, Authorization, AuthorizationRequest, Client, LaunchContext
 from smart_auth.parts import Visit
+from smart_auth.refresh_tokens import RefreshTokens
+from smart_auth.rows import row_of
+from smart_auth.throttle import PER_ACCOUNT
 from tests.conftest import InProcessServer
 
 Json = dict[str, Any]
@@ -53,10 +61,10 @@ class Town:
         assert answer.status_code == 201, answer.text
         return place
 
-    def account(self, role: Any, user: str | None, *patients: str) -> Account:
+    def account(self, role: Any, user: str | None, *patients: str, name: str = "Ida Berg") -> Account:
         row = self.accounts.add(
             email=f"{uuid.uuid4().hex[:12]}@example.org",
-            name="Ida Berg",
+            name=name,
             role=role,
             state="active",
             fhir_user=user,
@@ -93,6 +101,18 @@ class Town:
         answer = client.post("$notification-preferences", json=body)
         assert answer.status_code == 200, answer.text
         return int(answer.json()["parameter"][-1]["valueInteger"])
+
+    def holding(self, *needles: str) -> dict[str, list[Json]]:
+        """All documents of the database that hold one of some texts, wherever it stands, by their collection."""
+        found: dict[str, list[Json]] = {}
+        settings = self.server.settings
+        with MongoClient[Json](settings.mongodb_uri.get_secret_value()) as client:
+            database = client[settings.mongodb_database]
+            for name in database.list_collection_names():
+                rows = [row for row in database[name].find() if any(one in repr(row) for one in needles)]
+                if rows:
+                    found[name] = rows
+        return found
 
     def rows(self, collection: str, **about: Any) -> int:
         async def count() -> int:
@@ -219,3 +239,95 @@ def test_the_account_ends_as_well_where_something_of_the_record_stays(town: Town
     assert any(row["type"]["text"] == "retained" for row in done["output"])
     assert Accounts(town.entry._rows).row(account.id) is None
     assert town.operator.get(patient).json()["active"] is False
+
+
+def busy(town: Town, account: Account, patient: str, carer: Account) -> None:
+    """Everything that a person can have at the sign-in side, some of it revoked, used up or another's."""
+    entry, parts, store = town.entry, town.entry.accounts.parts, town.entry._rows
+    server, context = entry.authorization, LaunchContext(patient=patient)
+    moment = now()
+    for number, (whose, about) in enumerate(((account, LaunchContext()), (account, context), (carer, context))):
+        grant = Authorization(new_id(), f"app-{number}", whose.id, f"{SCOPE} offline_access", about, moment)
+        server.authorizations.add(grant)
+        tokens = RefreshTokens(store, 10)
+        first = tokens.find(tokens.make(grant, moment + timedelta(days=1)))
+        assert first is not None
+        tokens.replace(first)
+        server._codes.claim(server._codes.find(server._codes.make(grant, "https://app", "x" * 43, 60), grant.client_id))
+        if number == 0:
+            server.authorizations.revoke(grant.id)
+        LaunchTokens(store).make(grant.client_id, whose.id, about)
+    request = AuthorizationRequest(new_id(), "app", "https://app", SCOPE, "", "", "x" * 43, moment)
+    for one in (
+        replace(request, launched_by=account.id),
+        replace(request, id=new_id(), launched_by=carer.id, launch=context),
+        replace(request, id=new_id(), context=context),
+    ):
+        store.rows("requests").insert_one(row_of(one, "id"))
+    for kind, data in (
+        ("reset", {"account_id": account.id}),
+        ("proxy-offer", {"account_id": carer.id, "patient": patient, "name": account.name, "by": account.id}),
+        ("outside-sign-in", {"links": account.id}),
+        ("verify", {"email": account.email, "given": ["Ida"]}),
+    ):
+        parts.tickets.issue(kind, data, timedelta(days=1))
+    for key in (f"mail:{account.email}", f"password:{account.email}", f"code:{account.id}"):
+        parts.throttle.attempt(key, PER_ACCOUNT)
+    store.rows("passkeys").insert_one({"_id": new_id(), "account_id": account.id, "name": "Phone"})
+    town.server.run(parts.letters.known_already(account.email, account.name))
+    states = AppStates(store, parts.vault)
+    sent = Sent("urn:x", "settings", patient, {"resourceType": "Basic", "subject": {"reference": patient}})
+    states.create(Client("app-1", "App", "none"), sent)
+    related = {"resourceType": "RelatedPerson", "patient": {"reference": patient}}
+    invitation = entry.accounts.registrar.invite(
+        email=f"{uuid.uuid4().hex[:12]}@example.org",
+        name="Olga Berg",
+        role="proxy",
+        by=account.id,
+        visit=Visit(),
+        patients=(patient,),
+        inviter=account.name,
+        resource=related,
+    )
+    town.server.run(invitation)
+    parts.accounts.change(carer.id, {"invited_by": account.id, "inviter": account.name})
+
+
+#: What stays and names the person by an id alone: the trail, the proof of the erasure with who asked for it, the job
+#: that made it for its thirty days, and what was revoked, while signed tokens could still be good.
+STAY = {"AuditEvent", "auth_revocations", "Task", "_history", "_jobs", "_job_pages"}
+
+
+def test_no_row_names_a_person_whose_record_was_erased(town: Town) -> None:
+    """Looked for in every document of the database, in whatever field: the id of the account, its address and name."""
+    patient, other = town.put("Patient"), town.put("Patient")
+    name = f"Ida{uuid.uuid4().hex[:10]}"
+    account = town.account("patient", patient, name=name)
+    carer = town.account("proxy", town.put("RelatedPerson", patient={"reference": other}), patient, other)
+    client = town.as_(town.token(account))
+    busy(town, account, patient, carer)
+    grants = [row["_id"] for row in town.holding(account.id, patient)["auth_grants"]]
+    needles = (account.id, account.email, name, patient, *grants)
+    assert {f"auth_{one}" for one in KINDS} <= town.holding(*needles).keys()
+    done = erased(town, patient, client)
+    assert done["status"] == "completed", done
+    after = town.holding(*needles)
+    assert {one: rows for one, rows in after.items() if one not in STAY and not one.startswith("_audit")} == {}
+    for row in after.get("auth_revocations", []):
+        assert set(row) == {"_id", "kind", "name", "before_ms", "ends_at", "at"}
+    assert not town.holding(account.email, name)
+    # What others had goes on, but for the apps that they had opened with this patient.
+    kept = Accounts(town.entry._rows).row(carer.id)
+    assert kept is not None
+    assert (kept["patients"], "invited_by" in kept, "inviter" in kept) == ([other], False, False)
+    # Doing it all once more changes nothing and fails at nothing.
+    ending = town.entry.accounts.ending
+    town.server.run(ending.end(account.id))
+    town.server.run(ending.forget([account.id], [patient]))
+
+
+#: The collections of the sign-in side that name somebody.
+KINDS = (
+    *("accounts", "app_state", "attempts", "codes", "grants", "launches", "mails", "passkeys"),
+    *("refresh_tokens", "requests", "sessions", "tickets"),
+)
