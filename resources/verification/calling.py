@@ -71,14 +71,9 @@ async def apply(context: Context, request: Request) -> Answer:
 
 
 async def _require_own(context: Context, practitioner: str) -> None:
-    identity = context.caller.identity
-    if identity.role in FILING:
+    if context.caller.identity.role in FILING:
         return
-    user = identity.fhir_user or ""
-    if user.startswith("PractitionerRole/"):
-        role = await context.seen.repository.read("PractitionerRole", user.partition("/")[2])
-        user = codec.decode(role.body or b"{}").get("practitioner", {}).get("reference", "")
-    if user != practitioner:
+    if await Person.of(context.caller).practitioner(context.seen.repository.read) != practitioner:
         raise ForbiddenError("People apply for themselves.", key="HS-VERIFY-OWN")
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fhir_server.interactions.context import Context
-from fhir_server.model import codec
 from fhir_server.model.clock import instant_of
 from fhir_server.model.errors import ConflictError, ForbiddenError, NotFoundError, UnprocessableError
 from fhir_server.storage.unit import Unit
@@ -89,12 +88,7 @@ async def decide_within(context: Context, unit: Unit, practitioner: str, decisio
 
 
 async def _require_apart(unit: Unit, application: Application, who: Person) -> None:
-    user = who.user or ""
-    if user.startswith("PractitionerRole/"):
-        role = await unit.unguarded.get("PractitionerRole", user.partition("/")[2])
-        body = codec.decode(role.body) if role is not None and role.body is not None else {}
-        user = body.get("practitioner", {}).get("reference", "")
-    if user == application.reference:
+    if await who.practitioner(unit.unguarded.get) == application.reference:
         raise ForbiddenError("Nobody decides on their own application.", key="HS-VERIFY-APART")
 
 

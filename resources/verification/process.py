@@ -8,7 +8,7 @@ Spec: https://hl7.org/fhir/R4/verificationresult.html
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -71,6 +71,21 @@ class Person:
     @classmethod
     def of(cls, caller: Caller) -> Person:
         return cls(caller.identity.subject or "operator", caller.identity.fhir_user)
+
+    async def practitioner(self, read: Callable[[str, str], Awaitable[Version | None]]) -> str:
+        """The Practitioner that they are, also where they have signed in as one of their roles; else who they are.
+
+        Args:
+            read: gives a PractitionerRole: as the caller sees it, where what they do not see is not there for them; or
+                as a transaction does, where nothing is hidden
+        """
+        user = self.user or ""
+        kind, _, key = user.partition("/")
+        if kind != "PractitionerRole":
+            return user
+        role = await read(kind, key)
+        body = codec.decode(role.body) if role is not None and role.body is not None else {}
+        return str(body.get("practitioner", {}).get("reference", ""))
 
     def reference(self) -> Json:
         who: Json = {"identifier": {"system": ACCOUNTS, "value": self.subject}}

@@ -63,6 +63,17 @@ def test_nobody_approves_twice_and_the_applicant_never(board: Board) -> None:
     assert board.get(doctor)["active"] is False
 
 
+def test_who_signs_in_as_a_role_applies_for_whose_role_it_is(board: Board) -> None:
+    doctor, other = board.doctor(licence("L-3a")), board.doctor(licence("L-3b"))
+    role = board.role_of(doctor)
+    board.roles.add(role, "practitioner", role)
+    assert key_of(board.do(role, other, "apply", 403)) == "HS-VERIFY-OWN"
+    assert board.do(role, doctor, "apply")["for"]["reference"] == doctor
+    # A role that is not there for the caller is nobody's.
+    board.roles.add("stranger", "practitioner", f"PractitionerRole/x{uuid.uuid4().hex[:12]}")
+    assert key_of(board.do("stranger", doctor, "apply", 404)) == "HS-READ-NOT-FOUND"
+
+
 def test_two_who_approve_at_once_count_as_two(board: Board) -> None:
     doctor = board.doctor(licence("L-4"))
     board.do(doctor, doctor, "apply")
