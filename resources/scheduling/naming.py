@@ -17,7 +17,7 @@ from fhir_server.repository.rules import Write
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
 from resources.scheduling.companion import HOLDING, schedule_of, slots_of
-from resources.scheduling.schedules import read, timetables_of
+from resources.scheduling.schedules import actors_of, read, schedules_named, timetables_of
 from resources.scheduling.states import PATIENT_SIDE, WISHES
 from resources.verification.standing import standings
 
@@ -48,8 +48,9 @@ async def require_bookable(unit: Unit, repository: Repository, writes: Sequence[
     found = await standings(unit, people, now_us())
     for write in writes:
         named, times = asked[write.id]
+        offered = await _offered(unit, write) if named.keys() - found.keys() else frozenset()
         for one, place in named.items():
-            if (error := _refusal(write, one, place, found.get(one))) is not None:
+            if one not in offered and (error := _refusal(write, one, place, found.get(one))) is not None:
                 error.about = write.reference
                 raise error
         for slot in times:
@@ -102,6 +103,14 @@ async def _owners(unit: Unit, slots: Sequence[Json]) -> dict[str, frozenset[str]
     tables = await timetables_of(unit, await read(unit, "Schedule", (one for one in of.values() if one)))
     actors = {table.id: table.actors for table in tables}
     return {slot: actors.get(schedule, frozenset()) for slot, schedule in of.items()}
+
+
+async def _offered(unit: Unit, write: Write) -> frozenset[str]:
+    """Whose times an operation gives, which it has looked at: an EHR may write Schedules of people whom it keeps."""
+    if not write.by or write.new is None:
+        return frozenset()
+    ids = (reference.rpartition("/")[2] for reference in schedules_named(write.new))
+    return frozenset(actor for one in await read(unit, "Schedule", ids) for actor in actors_of(one))
 
 
 def _refusal(write: Write, one: str, place: str, is_found: bool | None) -> FhirError | None:

@@ -223,6 +223,19 @@ def test_book_does_not_bring_in_a_second_doctor_who_is_hidden(surgery: Surgery) 
     assert surgery.get(f"Appointment?actor={found}&_summary=count")["total"] == 0
 
 
+def test_whose_times_are_given_out_here_need_not_be_stored_here(surgery: Surgery) -> None:
+    """An EHR may write Schedules of people whom it keeps for itself; what is offered of these can be booked."""
+    elsewhere, nobody = (f"Practitioner/x{uuid.uuid4().hex[:12]}" for _ in range(2))
+    times = rules(hours("09:00", "17:00"), service(CONSULTATION, 30))
+    surgery.put("Schedule", actor=[{"reference": elsewhere}], extension=[times])
+    for people, status in (((elsewhere, nobody), 422), ((elsewhere,), 201)):
+        rows = [{"name": "appointment-resource", "resource": surgery.wish(*people, **time(36))}]
+        body = {"resourceType": "Parameters", "parameter": rows}
+        answer = surgery.call("patient", "POST", "Appointment/$book", body)
+        assert answer.status_code == status, answer.text
+    assert told(surgery.write("patient", "post", elsewhere))[1] == "HS-REF-MISSING"
+
+
 def test_one_entry_of_a_bundle_is_named(surgery: Surgery) -> None:
     out = surgery.doctor()
     rows = [surgery.wish(), surgery.wish(out)]
