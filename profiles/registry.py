@@ -1,7 +1,9 @@
 """The definitions that the server works by: types and their elements, search parameters, compartments, operations.
 
 They come from the digest of FHIR R4 4.0.1 beside this module (`profiles.digest` makes it). Reading it takes tens of
-milliseconds; everything derived from it is computed when it is first asked for.
+milliseconds; everything derived from it is computed when it is first asked for, and kept by the registry that it is
+derived from, so that it goes when that goes: every server has a registry of its own, and tries search parameters on
+further ones before they come into force.
 
 Spec: https://hl7.org/fhir/R4/definition.html
 """
@@ -9,16 +11,19 @@ Spec: https://hl7.org/fhir/R4/definition.html
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache, partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
 STRUCTURES = "StructureDefinition"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def digest(name: str) -> Any:
@@ -161,26 +166,57 @@ class Registry:
         self.guides: tuple[str, ...] = ()
         self._packaged: dict[str, tuple[str, ...]] = {}
         self.revision = 0
+        self._original: Registry | None = None
+        self._of_types: dict[Any, Any] = {}
+        self._in_force: dict[Any, Any] = {}
 
     def copy(self) -> Registry:
-        """The same definitions, to be added to without a change of these."""
-        other = copy(self)
+        """The same definitions, to be added to without a change of these; what is `shared` is so with them."""
         for name in ("types", "search_parameters", "_parameters_by_type"):
-            other.__dict__[name] = getattr(self, name)  # computed once for all copies
+            getattr(self, name)  # computed once for all copies
+        other = copy(self)
+        other._original = self._original or self
+        other._in_force = {}
         return other
+
+    def shared(self, make: Callable[Concatenate[Registry, P], T], most: int | None = None) -> Callable[P, T]:
+        """What `make` computes of the types and their elements, which all copies share: once for all of them.
+
+        Args:
+            make: takes a registry first, and is not to look at what can change in one
+            most: so many results are kept; name a number where arguments come from clients
+        """
+        return self._keeping(self._of_types, self._original or self, make, most)
+
+    def kept(self, make: Callable[Concatenate[Registry, P], T], most: int | None = None) -> Callable[P, T]:
+        """What `make` computes of all these definitions: once, until others come into force. Arguments as `shared`."""
+        return self._keeping(self._in_force, self, make, most)
+
+    @staticmethod
+    def _keeping(
+        results: dict[Any, Any], of: Registry, make: Callable[Concatenate[Registry, P], T], most: int | None
+    ) -> Callable[P, T]:
+        found = results.get(make)
+        if found is None:
+            found = results[make] = lru_cache(maxsize=most)(partial(make, of))
+        return cast("Callable[P, T]", found)
+
+    def _renewed(self) -> None:
+        self.revision += 1
+        self._in_force = {}  # a new one: what another thread still computes of the old definitions is not kept
 
     def adopt(self, own: tuple[SearchParameter, ...]) -> None:
         """Put these search parameters beside those of the specification; earlier ones of this kind go."""
         self.own = own
-        self.revision += 1
         for name in ("search_parameters", "_parameters_by_type"):
             self.__dict__.pop(name, None)
+        self._renewed()
 
     def support(self, profiles: dict[str, tuple[str, ...]], guides: tuple[str, ...]) -> None:
         """Have these profiles, by resource type, and these guides among what the server says of itself."""
         if (profiles, guides) != (self._packaged, self.guides):
             self._packaged, self.guides = profiles, guides
-            self.revision += 1
+            self._renewed()
 
     def supported(self, resource_type: str) -> tuple[str, ...]:
         """The canonicals of the profiles of a type: this server's own, then those that packages brought."""
@@ -206,9 +242,7 @@ class Registry:
     @cached_property
     def search_parameters(self) -> dict[str, SearchParameter]:
         """Every search parameter by its canonical URL: of the specification, of this server, of its operator."""
-        rows = [*digest("search-parameters"), *definitions("SearchParameter")]
-        found = {row["url"]: _search_parameter_of(row) for row in rows}
-        return {**{parameter.url: parameter for parameter in self.own}, **found}
+        return {**{parameter.url: parameter for parameter in self.own}, **self.shared(_given_parameters)()}
 
     @cached_property
     def _parameters_by_type(self) -> dict[str, dict[str, SearchParameter]]:
@@ -237,23 +271,17 @@ class Registry:
 
     @cached_property
     def compartments(self) -> dict[str, Compartment]:
-        return {
-            row["code"]: Compartment(
-                row["code"], {name: tuple(codes) for name, codes in row["types"].items()}, row["url"]
-            )
-            for row in digest("compartments")
-            if not row["url"].endswith("/example")  # the example of R4 has the code of the device compartment
-        }
+        return self.shared(_compartments)()
 
     @cached_property
     def profiles(self) -> dict[str, dict[str, Any]]:
         """The profiles and extensions of the specification, without prose, and this server's own, by canonical URL."""
-        return {row["url"]: row for row in (*digest("profiles"), *own_definitions(STRUCTURES))}
+        return self.shared(_profiles)()
 
     @cached_property
     def operations(self) -> dict[str, Operation]:
         """Every operation of the specification by its canonical URL."""
-        return {row["url"]: _operation_of(row) for row in digest("operations")}
+        return self.shared(_operations)()
 
 
 @cache
@@ -294,6 +322,28 @@ def _element_of(row: dict[str, Any]) -> Element:
 
 def _invariant_of(row: dict[str, Any]) -> Invariant:
     return Invariant(row["key"], row["severity"], row["human"], row["expression"], row.get("bestPractice", False))
+
+
+def _given_parameters(_: Registry) -> dict[str, SearchParameter]:
+    """Those of the specification and of this server, by canonical URL."""
+    rows = [*digest("search-parameters"), *definitions("SearchParameter")]
+    return {row["url"]: _search_parameter_of(row) for row in rows}
+
+
+def _compartments(_: Registry) -> dict[str, Compartment]:
+    return {
+        row["code"]: Compartment(row["code"], {name: tuple(codes) for name, codes in row["types"].items()}, row["url"])
+        for row in digest("compartments")
+        if not row["url"].endswith("/example")  # the example of R4 has the code of the device compartment
+    }
+
+
+def _profiles(_: Registry) -> dict[str, dict[str, Any]]:
+    return {row["url"]: row for row in (*digest("profiles"), *own_definitions(STRUCTURES))}
+
+
+def _operations(_: Registry) -> dict[str, Operation]:
+    return {row["url"]: _operation_of(row) for row in digest("operations")}
 
 
 def _search_parameter_of(row: dict[str, Any]) -> SearchParameter:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import DecimalException
-from functools import lru_cache
 from typing import Any
 
 from fhir_server.fhirpath.analysis import check
@@ -35,6 +34,9 @@ from fhir_server.fhirpath.parser import parsed
 from fhir_server.fhirpath.quantities import Units
 from fhir_server.model.errors import InvalidError
 from profiles.registry import Registry
+
+#: Expressions come from clients too: so many are kept.
+_MOST = 2048
 
 
 class Expression:
@@ -157,11 +159,10 @@ def compile_expression(
     Raises:
         InvalidError: 400; the text is no FHIRPath, or names a function, type or element that does not exist.
     """
-    return _compiled(text, registry, root_type, single_as, check_order)
+    return registry.shared(_compiled, _MOST)(text, root_type, single_as, check_order)
 
 
-@lru_cache(maxsize=2048)
-def _compiled(text: str, registry: Registry, root_type: str | None, single_as: bool, check_order: bool) -> Expression:
+def _compiled(registry: Registry, text: str, root_type: str | None, single_as: bool, check_order: bool) -> Expression:
     node = parsed(text)
     kinds = kinds_of(registry)
     root = None

@@ -1,8 +1,8 @@
 """The types of values while an expression runs, and the JSON members that a name means on each.
 
 A kind is FHIR's (`FHIR.Quantity`, `FHIR.code`, the unnamed type of `Patient.contact`) or FHIRPath's own
-(`System.Quantity`, `System.String`). Kinds are made once per registry, when they are first met, and are compared by
-identity; each remembers what its members are, so that a step of a path costs a look-up by name.
+(`System.Quantity`, `System.String`). Kinds are made once for a registry and its copies, when they are first met, and
+are compared by identity; each remembers what its members are, so that a step of a path costs a look-up by name.
 
 Spec: http://hl7.org/fhirpath/N1/#types-and-reflection, https://hl7.org/fhir/R4/fhirpath.html#types
 """
@@ -10,7 +10,6 @@ Spec: http://hl7.org/fhirpath/N1/#types-and-reflection, https://hl7.org/fhir/R4/
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from fhir_server.fhirpath.shapes import Member, Shape, is_a, members_of, shape_of
 from profiles.registry import Element, Registry
@@ -218,7 +217,6 @@ class Kinds:
         return self.registry.types[shape.owner].elements.get(f"{shape.path}.{name}")
 
 
-@lru_cache(maxsize=8)
 def kinds_of(registry: Registry) -> Kinds:
     """The kinds of a registry, kept with it."""
-    return Kinds(registry)
+    return registry.shared(Kinds)()

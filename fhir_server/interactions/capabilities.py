@@ -6,7 +6,6 @@ Spec: https://hl7.org/fhir/R4/http.html#capabilities, https://hl7.org/fhir/R4/ca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from fhir_server.interactions.context import Context
@@ -57,6 +56,9 @@ class Policy:
     security: bytes = b""
 
 
+#: By mode and base URL, so many statements are kept.
+_MOST_STATEMENTS = 16
+
 #: Where settings are as they come.
 DEFAULT = Policy()
 
@@ -73,9 +75,7 @@ async def capabilities(context: Context, request: Request) -> Answer:
     policy = Policy(context.limits.conditional_delete > 1, context.repository.integrity.enforced, context.security)
     return Answer(
         200,
-        statement(
-            context.registry,
-            context.registry.revision,
+        context.registry.kept(statement, _MOST_STATEMENTS)(
             context.table,
             context.operations,
             request.base_url,
@@ -85,17 +85,15 @@ async def capabilities(context: Context, request: Request) -> Answer:
     )
 
 
-@lru_cache(maxsize=16)
 def statement(
     registry: Registry,
-    _revision: int,
     table: tuple[Interaction, ...],
     operations: tuple[Operation, ...],
     base_url: str,
     mode: str,
     policy: Policy,
 ) -> bytes:
-    """The statement as JSON; it changes only with the server, so each form of it is made once."""
+    """The statement as JSON; it changes only with the definitions in force, so each form of it is kept with them."""
     return codec.encode(capability_statement(registry, table, operations, base_url, mode, policy))
 
 
@@ -159,8 +157,8 @@ def resource_row(
         "conditionalUpdate": True,
         "conditionalDelete": "multiple" if policy.deletes_several else "single",
         "referencePolicy": ["literal", "logical", *(["enforced"] if policy.references_enforced else [])],
-        "searchInclude": ["*", *searched_references(registry)[name]],
-        "searchRevInclude": ["*", *referring(registry).get(name, ())],
+        "searchInclude": ["*", *registry.kept(searched_references)()[name]],
+        "searchRevInclude": ["*", *registry.kept(referring)().get(name, ())],
         "searchParam": [
             {"name": code, "definition": definitions[code].url, "type": definitions[code].type}
             for code in sorted(table_of(name, registry).parameters)
@@ -195,7 +193,6 @@ def system_parameters(registry: Registry) -> list[dict[str, Any]]:
     ]
 
 
-@lru_cache(maxsize=4)
 def searched_references(registry: Registry) -> dict[str, tuple[str, ...]]:
     """By type, its references as `_include` names them."""
     return {
@@ -204,7 +201,6 @@ def searched_references(registry: Registry) -> dict[str, tuple[str, ...]]:
     }
 
 
-@lru_cache(maxsize=4)
 def referring(registry: Registry) -> dict[str, tuple[str, ...]]:
     """By type, the references that can lead to it, as `_revinclude` names them."""
     found: dict[str, list[str]] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, Literal, get_args
 
 from lxml import etree
@@ -53,10 +52,9 @@ def _narratives(resource: Json) -> dict[str, str]:
     return {path: node["div"] for node, path in codec.walk(resource) if type(node.get("div")) is str}
 
 
-@cache
 def xml_form(registry: Registry) -> XmlForm:
     """The XML form of a registry's resources, kept with it."""
-    return XmlForm(registry)
+    return registry.shared(XmlForm)()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Protocol
 
 from fhir_server.model.dates import Interval
@@ -59,12 +58,15 @@ CARE_DATES = {
 FIELDS = {"r": 1}
 
 
-@cache
 def member_fields(registry: Registry, compartment: str, name: str) -> tuple[str, ...]:
     """The indexed fields by which a type belongs to a compartment; none where it never does.
 
     A parameter that has no index of its own is led by the wider one that has all its entries.
     """
+    return registry.kept(_member_fields)(compartment, name)
+
+
+def _member_fields(registry: Registry, compartment: str, name: str) -> tuple[str, ...]:
     known = table_of(name, registry).parameters
     codes = registry.compartments[compartment].types.get(name, ())
     return tuple(sorted({known[code].within or known[code].field for code in codes if code != FOCAL}))

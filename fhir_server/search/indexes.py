@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from fhir_server.search.charts import CHARTS
@@ -45,11 +44,10 @@ OWN = "own:"
 
 def indexes_of(resource_type: str, registry: Registry) -> tuple[IndexSpec, ...]:
     """The indexes of a type's collection, the most needed first, at most 60."""
-    return _indexes_of(resource_type, registry, registry.revision)
+    return registry.kept(_indexes_of)(resource_type)
 
 
-@lru_cache(maxsize=1024)
-def _indexes_of(resource_type: str, registry: Registry, _: int) -> tuple[IndexSpec, ...]:
+def _indexes_of(registry: Registry, resource_type: str) -> tuple[IndexSpec, ...]:
     parameters = list(table_of(resource_type, registry).parameters.values())
     specs = [IndexSpec("_lastUpdated", (("t", 1), ("_id", 1)))]
     if resource_type in containers(registry):

@@ -18,7 +18,6 @@ Spec: https://hl7.org/fhir/R4/search.html#contained, https://hl7.org/fhir/R4/ref
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from fhir_server.search.entries import INSIDE
@@ -41,9 +40,12 @@ MOST_WAYS = 1000
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
 
 
-@lru_cache(maxsize=4)
 def containers(registry: Registry) -> frozenset[str]:
     """The resource types that can contain resources: all but Bundle, Binary and Parameters."""
+    return registry.shared(_containers)()
+
+
+def _containers(registry: Registry) -> frozenset[str]:
     return frozenset(name for name in registry.resource_types if registry.types[name].base == "DomainResource")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import lru_cache
 
 from fhir_server.model.errors import InvalidError, Issue
 from fhir_server.search.charts import is_charted
@@ -144,11 +143,10 @@ class ParameterTable:
 
 def table_of(resource_type: str, registry: Registry) -> ParameterTable:
     """The search parameters of a type, prepared once."""
-    return _table_of(resource_type, registry, registry.revision)
+    return registry.kept(_table_of)(resource_type)
 
 
-@lru_cache(maxsize=1024)
-def _table_of(resource_type: str, registry: Registry, _: int) -> ParameterTable:
+def _table_of(registry: Registry, resource_type: str) -> ParameterTable:
     return ParameterTable(resource_type, registry)
 
 

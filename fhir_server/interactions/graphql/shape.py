@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from profiles.registry import Element, Registry
 
 #: Elements that are any resource: its own type says what it has.
 ANY = frozenset({"Resource", "DomainResource"})
+
+#: So many shapes are kept; there are more in R4 than are asked for.
+_MOST = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,12 @@ class Field:
     leaf: bool
 
 
-@lru_cache(maxsize=2048)
 def fields_of(shape: str, registry: Registry) -> dict[str, Field]:
     """The fields of a shape by name, companions of primitives (`_birthDate`) and each type of a choice among them."""
+    return registry.shared(_fields_of, _MOST)(shape)
+
+
+def _fields_of(registry: Registry, shape: str) -> dict[str, Field]:
     type_name = shape.partition(".")[0]
     definition = registry.types[type_name]
     if definition.kind == "primitive-type":

@@ -10,7 +10,6 @@ Spec: https://hl7.org/fhir/R4/references.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 from fhir_server.model import codec
@@ -26,9 +25,12 @@ Json = dict[str, Any]
 PORTION = 500
 
 
-@lru_cache(maxsize=512)
 def fields_to_patients(resource_type: str, registry: Registry) -> tuple[str, ...]:
     """The fields of a type's documents whose entries may be references to a Patient."""
+    return registry.kept(_fields_to_patients)(resource_type)
+
+
+def _fields_to_patients(registry: Registry, resource_type: str) -> tuple[str, ...]:
     return tuple(
         parameter.field
         for parameter in table_of(resource_type, registry).parameters.values()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import DecimalException
-from functools import cache
 from typing import TYPE_CHECKING
 
 from fhir_server.fhirpath.engine import Compiler as PathCompiler
@@ -28,9 +27,12 @@ if TYPE_CHECKING:
 _ASKING = ("memberOf", "conformsTo")
 
 
-@cache
 def base_invariants(registry: Registry) -> frozenset[tuple[str, str]]:
     """The invariants of the base types, by key and expression: those are checked with the structure."""
+    return registry.shared(_base_invariants)()
+
+
+def _base_invariants(registry: Registry) -> frozenset[tuple[str, str]]:
     return frozenset(
         (invariant.key, invariant.expression)
         for definition in registry.types.values()
