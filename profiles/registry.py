@@ -186,20 +186,19 @@ class Registry:
             make: takes a registry first, and is not to look at what can change in one
             most: so many results are kept; name a number where arguments come from clients
         """
-        return self._keeping(self._of_types, self._original or self, make, most)
+        found = self._of_types.get(make)
+        return found if found is not None else self._keep(self._of_types, self._original or self, make, most)
 
     def kept(self, make: Callable[Concatenate[Registry, P], T], most: int | None = None) -> Callable[P, T]:
         """What `make` computes of all these definitions: once, until others come into force. Arguments as `shared`."""
-        return self._keeping(self._in_force, self, make, most)
+        found = self._in_force.get(make)
+        return found if found is not None else self._keep(self._in_force, self, make, most)
 
     @staticmethod
-    def _keeping(
+    def _keep(
         results: dict[Any, Any], of: Registry, make: Callable[Concatenate[Registry, P], T], most: int | None
     ) -> Callable[P, T]:
-        found = results.get(make)
-        if found is None:
-            found = results[make] = lru_cache(maxsize=most)(partial(make, of))
-        return cast("Callable[P, T]", found)
+        return cast("Callable[P, T]", results.setdefault(make, lru_cache(maxsize=most)(partial(make, of))))
 
     def _renewed(self) -> None:
         self.revision += 1
