@@ -19,6 +19,7 @@ from profiles.registry import registry
 from profiles.terminology import terminology
 from tests.access.asking import Asker
 from tests.access.cast import CALLERS, contents, everything_stored, shown_of_doubles
+from tests.access.people import NUMBERS
 from tests.access.ways import Ways
 from tests.conftest import BASE_URL
 
@@ -116,3 +117,14 @@ def world(make_server: Callable[..., Any], test_data: Path) -> World:
     callers.policies = policies_of(server)
     server.run(callers.policies.open())
     return World(server, callers, made, Ways(rest, server.base_url), Asker(server))
+
+
+@pytest.fixture
+def people(world: Any) -> tuple[str, str]:
+    """Two new patients."""
+    names = tuple(f"p{next(NUMBERS)}-{letter}" for letter in "ab")
+    with world.as_("operator") as operator:
+        for name in names:
+            answer = operator.put(f"Patient/{name}", json={"resourceType": "Patient", "id": name})
+            assert answer.status_code == 201
+    return names

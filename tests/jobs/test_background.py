@@ -11,7 +11,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.jobs.follower import Follower
 from fhir_server.model.clock import now_us
 from tests.conftest import InProcessServer
-from tests.jobs.test_feed import Heard
+from tests.jobs.feeding import Heard
 from tests.jobs.test_timers import KIND, Clock, Rung
 
 

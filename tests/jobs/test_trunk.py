@@ -16,7 +16,7 @@ from fhir_server.jobs.trunk import Branch, Trunk
 from fhir_server.model.clock import now_us
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
-from tests.jobs.test_feed import Heard, process, written
+from tests.jobs.feeding import Heard, process, written
 
 Within = Callable[[Callable[[Store], Any]], Any]
 
