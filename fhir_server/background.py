@@ -13,6 +13,7 @@ from functools import partial
 from fhir_server.interactions.background import WORKS
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.terms import building
+from fhir_server.jobs.aside import SetAside, handled_again, set_aside
 from fhir_server.jobs.feed import Feed
 from fhir_server.jobs.jobs import Jobs
 from fhir_server.jobs.timers import Timers
@@ -53,6 +54,14 @@ class Background:
         with suppress(TimeoutError):
             async with asyncio.timeout(STOPPING_S):
                 await asyncio.gather(self.feed.close(), self.timers.close(), self.jobs.close())
+
+    async def set_aside(self, name: str | None = None, limit: int = 100) -> list[SetAside]:
+        """The changes and timers that could not be handled, of all or of one name; what failed last first."""
+        return await set_aside(self.feed, self.timers, name, limit)
+
+    async def handle_again(self, name: str | None = None) -> tuple[int, int]:
+        """Have them handled again, by the processes that run: how many changes, and how many timers."""
+        return await handled_again(self.feed, self.timers, name)
 
 
 @asynccontextmanager

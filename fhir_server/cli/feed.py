@@ -29,10 +29,13 @@ feed = typer.Typer(
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the server's own data.")]
 Name = Annotated[str | None, typer.Argument(help="A follower, or a kind of timers; all when none is named.")]
 
+#: Of what was set aside, the status counts so many.
+_MOST_TOLD = 1000
+
 
 @feed.command()
 def status(data_dir: DataDir = None) -> None:
-    """Show how far each follower is."""
+    """Show how far each follower is, and whether something was set aside."""
 
     async def work(background: Background) -> None:
         table = Table()
@@ -44,6 +47,9 @@ def status(data_dir: DataDir = None) -> None:
             part = f"{lane.part + 1} of {lane.parts}"
             table.add_row(lane.follower, part, instant_of(lane.through_us), f"{behind_s:,} s", state)
         out.print(table if table.row_count else "Nobody follows the changes.", highlight=False, markup=False)
+        if found := len(await background.set_aside(limit=_MOST_TOLD)):
+            told = f"{found}" if found < _MOST_TOLD else f"{found} or more"
+            out.print(f"Set aside: {told}, which `healthsphere feed dead` lists.", highlight=False, markup=False)
 
     _run(work, data_dir)
 
@@ -51,20 +57,16 @@ def status(data_dir: DataDir = None) -> None:
 @feed.command()
 def dead(
     name: Name = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many of each.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     data_dir: DataDir = None,
 ) -> None:
     """List the changes and the timers that were set aside, those that failed last first."""
 
     async def work(background: Background) -> None:
         table = table_of("of", "what", "failed", "tries", "error")
-        for change in await background.feed.dead(name, limit):
-            what = f"{change.type}/{change.id}, version {change.version}"
-            failed = f"{instant_of(change.at_us)}{', asked for again' if change.asked else ''}"
-            table.add_row(change.follower, what, failed, str(change.tries), change.error)
-        for row in await background.timers.dead(name, limit):
-            what = f"timer {row.timer.key} of {instant_of(row.timer.due_us)}"
-            table.add_row(row.timer.kind, what, instant_of(row.at_us), str(row.timer.tries), row.error)
+        for one in await background.set_aside(name, limit):
+            failed = f"{instant_of(one.at_us)}{', asked for again' if one.asked else ''}"
+            table.add_row(one.of, one.what, failed, str(one.tries), one.error)
         out.print(table if table.row_count else "Nothing was set aside.", highlight=False, markup=False)
 
     _run(work, data_dir)
@@ -75,8 +77,7 @@ def replay(name: Name = None, data_dir: DataDir = None) -> None:
     """Have what was set aside handled again, by the server that runs or is started next."""
 
     async def work(background: Background) -> None:
-        changes = await background.feed.replay(name)
-        timers = await background.timers.replay_all(name)
+        changes, timers = await background.handle_again(name)
         out.print(f"Handled again: {changes:,} of changes, {timers:,} of timers.", highlight=False)
 
     _run(work, data_dir)

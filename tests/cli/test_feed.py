@@ -10,12 +10,23 @@ import pytest
 from typer.testing import CliRunner
 
 from fhir_server.cli import app
-from fhir_server.jobs.feed import Feed
+from fhir_server.jobs.aside import set_aside
+from fhir_server.jobs.feed import DEAD, Feed
 from fhir_server.jobs.follower import Changed, Follower
-from fhir_server.jobs.timers import Timer, Timers
+from fhir_server.jobs.timers import TIMERS, Timer, Timers
 from fhir_server.storage.database import connect
 from fhir_server.storage.document import Version
 from fhir_server.storage.store import Store
+
+#: As the feed sets one aside.
+DEAD_CHANGE = {
+    "follower": "reminders",
+    "type": "Appointment",
+    "version": 1,
+    "error": "ValueError",
+    "tries": 6,
+    "asked": False,
+}
 
 Server = Callable[[Callable[[Feed, Timers, Store], Coroutine[Any, Any, None]]], None]
 
@@ -91,6 +102,7 @@ async def fails(feed: Feed, timers: Timers, store: Store) -> None:
 
 def test_an_empty_server_has_nothing_to_tell(server: Server) -> None:
     assert "Nobody follows the changes." in run("status")
+    assert "Set aside" not in run("status")
     assert "Nothing was set aside." in run("dead")
     assert "Handled again: 0 of changes, 0 of timers." in run("replay")
 
@@ -117,6 +129,7 @@ def test_what_was_set_aside_is_listed_without_health_data_and_is_handled_again(
     assert "timer appointment-1 of 1970-01-01T00:00:00.000Z" in text
     assert "KeyError in rung" in text
     assert "Secret" not in text
+    assert "Set aside: 2, which `healthsphere feed dead` lists." in run("status")
     assert "timer" not in run("dead", "reminders")
     assert "Handled again: 1 of changes, 0 of timers." in run("replay", "reminders")
     assert "asked for again" in run("dead", "reminders")
@@ -130,3 +143,19 @@ def test_what_was_set_aside_is_listed_without_health_data_and_is_handled_again(
     server(goes_on)
     assert handlers.done == ["Appointment/a1", "appointment-1"]
     assert "Nothing was set aside." in run("dead")
+
+
+def test_changes_and_timers_are_listed_together_those_that_failed_last_first(server: Server) -> None:
+    async def work(feed: Feed, timers: Timers, store: Store) -> None:
+        await fails(feed, timers, store)
+        for name, at_us in (("a2", 2), ("a3", 4)):
+            await store.rows(DEAD).put(name, {**DEAD_CHANGE, "id": name, "at": at_us})
+        for key, at_us in (("t2", 3), ("t3", 5)):
+            dead = {"due": 0, "error": "KeyError", "at": at_us}
+            await store.rows(TIMERS).put(key, {"kind": "old", "key": key, "data": {}, "tries": 8, "dead": dead})
+        listed = [row.what.removesuffix(" of 1970-01-01T00:00:00.000Z") for row in await set_aside(feed, timers)]
+        assert sorted(listed[:2]) == ["Appointment/a1, version 1", "timer appointment-1"]
+        assert listed[2:] == ["timer t3", "Appointment/a3, version 1", "timer t2", "Appointment/a2, version 1"]
+        assert [row.what for row in await set_aside(feed, timers, "old", 1)] == ["timer t3 of 1970-01-01T00:00:00.000Z"]
+
+    server(work)
