@@ -27,6 +27,9 @@ Json = dict[str, Any]
 
 TYPES = "http://hl7.org/fhir/StructureDefinition/"
 
+#: Canonicals come from clients, each with a version that they think of: so many that name no profile are remembered.
+_MOST_NAMES = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -68,10 +71,13 @@ class Shelf:
         return found if isinstance(found, Structure) else None
 
     def _structure(self, canonical: str) -> Structure | UnusableError | None:
-        if canonical not in self._structures:
-            with self._compiling:
-                self._structures[canonical] = self._read(canonical)
-        return self._structures[canonical]
+        if canonical in self._structures:
+            return self._structures[canonical]
+        with self._compiling:
+            found = self._read(canonical)
+            if found is not None or len(self._structures) < _MOST_NAMES:
+                self._structures[canonical] = found
+        return found
 
     def _read(self, canonical: str) -> Structure | UnusableError | None:
         definition = self.definition(canonical)
@@ -119,11 +125,15 @@ class Shelf:
         With `support`, it tells also of what must be supported and is not there.
         """
         key = canonical, support
-        if key not in self._checks:
-            with self._compiling:
-                if key not in self._checks:
-                    self._checks[key] = self._compiled(canonical, support=support)
-        return self._checks[key]
+        if key in self._checks:
+            return self._checks[key]
+        with self._compiling:
+            if key in self._checks:
+                return self._checks[key]
+            check = self._compiled(canonical, support=support)
+            if self._structures.get(canonical) is not None or len(self._checks) < _MOST_NAMES:
+                self._checks[key] = check
+        return check
 
     def _compiled(self, canonical: str, *, support: bool) -> Check | None:
         base = self.base_type(canonical)

@@ -220,3 +220,21 @@ def test_writes_may_be_held_to_definitions_of_a_moment_ago() -> None:
     assert len(asyncio.run(validator.issues_against(PATIENT, [f"{BASE}p"], at_most_s=3600))) == 1
     assert memory.asked == []
     assert asyncio.run(validator.issues_against(PATIENT, [f"{BASE}p"])) == []
+
+
+def test_of_versions_that_clients_think_of_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelves, "_MOST_NAMES", 3)
+    validator = made(Memory([profile("Patient", {"path": "name", "min": 1})]))
+    assert len(ask(validator, PATIENT, f"{BASE}p")) == 1
+    shelf = validator._shelf
+    for number in range(6):
+        for name in ("vitalsigns", "Patient"):
+            claimed = {**OBSERVATION, "meta": {"profile": [f"{TYPES}{name}|9.{number}"]}}
+            assert ask(validator, claimed)
+            assert shelf.structure(f"{TYPES}{name}|9.{number}") is None
+    assert validator._shelf is shelf
+    assert len(shelf._structures) == len(shelf._checks) == 3
+    # What there is is found, however many were asked for before, and is compiled once.
+    assert shelf.structure(f"{TYPES}vitalsigns") is shelf.structure(f"{TYPES}vitalsigns")
+    assert shelf.check_of(f"{TYPES}vitalsigns") is shelf.check_of(f"{TYPES}vitalsigns")
+    assert len(ask(validator, PATIENT, f"{BASE}p")) == 1
