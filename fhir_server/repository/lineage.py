@@ -12,30 +12,17 @@ Spec: https://hl7.org/fhir/R4/compartmentdefinition-patient.html, https://hl7.or
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fhir_server.search.compartment import FOCAL
 from fhir_server.search.lineage import ABOUT, ABOUT_ANY, UNKNOWN
+from fhir_server.storage.finding import Finds
 from profiles.registry import Registry
 
 PATIENT = "Patient"
 
 Entries = Mapping[str, Any]
-
-
-class Reads(Protocol):
-    """Where the targets are looked up: a store, or a transaction."""
-
-    async def find(
-        self,
-        resource_type: str,
-        filter: Mapping[str, Any],
-        *,
-        sort: Sequence[tuple[str, int]],
-        limit: int,
-        fields: Mapping[str, Any],
-    ) -> list[dict[str, Any]]: ...
 
 
 class Lineage:
@@ -47,7 +34,7 @@ class Lineage:
             for name, codes in registry.compartments[PATIENT].types.items()
         }
 
-    async def about(self, reads: Reads, entries: Entries, beside: Mapping[str, Entries]) -> dict[str, Any]:
+    async def about(self, reads: Finds, entries: Entries, beside: Mapping[str, Entries]) -> dict[str, Any]:
         """The entries of a Provenance, with the patients whom its targets are about, and the one where it is one.
 
         Args:

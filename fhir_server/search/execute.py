@@ -29,6 +29,7 @@ from fhir_server.search.sort import (
     presence,
 )
 from fhir_server.search.types.conditions import Filter
+from fhir_server.storage.finding import Finds
 from profiles.terminology import Terminology
 
 Stage = dict[str, Any]
@@ -40,22 +41,11 @@ FIELDS: dict[str, int] = {"v": 1, "t": 1, "r": 1}
 ESTIMATE_LIMIT = 100_000
 
 
-class SearchStore(Protocol):
+class SearchStore(Finds, Protocol):
     """What a search asks of the database: see `storage.store`.
 
     `shared` allows to answer a command together with those of other callers.
     """
-
-    async def find(
-        self,
-        resource_type: str,
-        filter: Mapping[str, Any],
-        *,
-        sort: Sequence[tuple[str, int]],
-        limit: int,
-        fields: Mapping[str, Any],
-        shared: bool = False,
-    ) -> list[dict[str, Any]]: ...
 
     async def aggregate(
         self, resource_type: str, pipeline: Sequence[Mapping[str, Any]], *, shared: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.search.execute import SearchStore
+from fhir_server.storage.document import FIELDS
 
 Row = dict[str, Any]
 
@@ -33,7 +34,7 @@ class Witness:
         *,
         sort: Sequence[tuple[str, int]],
         limit: int,
-        fields: Mapping[str, Any],
+        fields: Mapping[str, Any] = FIELDS,
         shared: bool = False,
     ) -> list[Row]:
         command = {"find": resource_type, "filter": filter, "sort": dict(sort), "limit": limit}

@@ -15,6 +15,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.model.errors import NotFoundError
 from fhir_server.search.escape import escape
+from fhir_server.storage.finding import Finds
 from resources.directory.asking import Asked
 from resources.directory.record import (
     FEE,
@@ -30,7 +31,7 @@ from resources.directory.record import (
     words_of,
 )
 from resources.directory.specialties import codes_for, is_called
-from resources.scheduling.schedules import NOT_ACTIVE, Reads, found
+from resources.scheduling.schedules import NOT_ACTIVE, found
 from resources.scheduling.selection import entry
 from resources.verification.licence import DIRECTORY, HIDDEN, is_hidden, is_marked
 
@@ -192,7 +193,7 @@ async def with_all(
     return doctors
 
 
-async def those(reads: Reads, resource_type: str, ids: Sequence[str]) -> list[Json]:
+async def those(reads: Finds, resource_type: str, ids: Sequence[str]) -> list[Json]:
     """The resources of some ids, however many these are."""
     wanted = list(dict.fromkeys(ids))
     return await found(reads, resource_type, {"_id": {"$in": wanted}}, len(wanted)) if wanted else []

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from fhir_server.model import codec
-from fhir_server.storage.document import FIELDS
+from fhir_server.storage.finding import Finds
 from resources.scheduling.availability import Rule
 from resources.scheduling.extensions import SCHEDULE, TIMEZONE, extensions, value, value_of
 from resources.scheduling.local_time import zone_of
@@ -26,21 +26,6 @@ MOST = 500
 _PEOPLE = ("Practitioner/", "PractitionerRole/")
 NOT_ACTIVE = "=false"
 FALLBACK_ZONE = "UTC"
-
-
-class Reads(Protocol):
-    """Where documents are found: a store, or a transaction."""
-
-    async def find(
-        self,
-        resource_type: str,
-        filter: Mapping[str, Any],
-        *,
-        sort: Sequence[tuple[str, int]],
-        limit: int,
-        fields: Mapping[str, Any] = FIELDS,
-        shared: bool = False,
-    ) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +49,20 @@ class Timetable:
         return str(self.schedule["id"])
 
 
-async def found(reads: Reads, resource_type: str, filter: Mapping[str, Any], limit: int = MOST) -> list[Json]:
+async def found(reads: Finds, resource_type: str, filter: Mapping[str, Any], limit: int = MOST) -> list[Json]:
     """Resources that meet a filter of the database."""
     rows = await reads.find(resource_type, {**filter, "d": None}, sort=[("_id", 1)], limit=limit)
     return [codec.decode(row["r"]) for row in rows]
 
 
-async def read(reads: Reads, resource_type: str, ids: Iterable[str]) -> list[Json]:
+async def read(reads: Finds, resource_type: str, ids: Iterable[str]) -> list[Json]:
     """The resources of some ids, in the order of these; those that are not there are left out."""
     wanted = list(dict.fromkeys(ids))
     rows = {one["id"]: one for one in await found(reads, resource_type, {"_id": {"$in": wanted}})} if wanted else {}
     return [rows[one] for one in wanted if one in rows]
 
 
-async def selves(reads: Reads, actors: Iterable[str]) -> tuple[dict[str, frozenset[str]], list[Json]]:
+async def selves(reads: Finds, actors: Iterable[str]) -> tuple[dict[str, frozenset[str]], list[Json]]:
     """For each actor who they are, and the active PractitionerRoles of all: a Practitioner is met in each of them."""
     given = sorted(set(actors))
     people = [actor for actor in given if actor.startswith("Practitioner/")]
@@ -98,13 +83,13 @@ async def selves(reads: Reads, actors: Iterable[str]) -> tuple[dict[str, frozens
     return {actor: frozenset(names) for actor, names in known.items()}, roles
 
 
-async def timetables(reads: Reads, filter: Mapping[str, Any], *, limit: int = MOST) -> list[Timetable]:
+async def timetables(reads: Finds, filter: Mapping[str, Any], *, limit: int = MOST) -> list[Timetable]:
     """The active Schedules that meet a filter, with what is needed to know when they have time."""
     schedules = await found(reads, "Schedule", {**filter, "x.active": {"$ne": NOT_ACTIVE}}, limit)
     return await timetables_of(reads, schedules)
 
 
-async def timetables_of(reads: Reads, schedules: Sequence[Json]) -> list[Timetable]:
+async def timetables_of(reads: Finds, schedules: Sequence[Json]) -> list[Timetable]:
     if not schedules:
         return []
     known, roles = await selves(reads, (actor for one in schedules for actor in actors_of(one)))

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 from fhir_server.interactions.context import Context
 from fhir_server.model import codec
 from fhir_server.storage.document import FIELDS
+from fhir_server.storage.finding import Finds
 from resources.verification.licence import is_hidden, is_marked
 
 Json = dict[str, Any]
-
-
-class Reads(Protocol):
-    """Where documents are found: a store, or a transaction."""
-
-    async def find(
-        self,
-        resource_type: str,
-        filter: Mapping[str, Any],
-        *,
-        sort: Sequence[tuple[str, int]],
-        limit: int,
-        fields: Mapping[str, Any] = FIELDS,
-        shared: bool = False,
-    ) -> list[dict[str, Any]]: ...
 
 
 async def hidden_people(context: Context, practitioners: Iterable[str]) -> frozenset[str]:
@@ -38,7 +24,7 @@ async def hidden_people(context: Context, practitioners: Iterable[str]) -> froze
     return frozenset(one for one, found in standing.items() if not found)
 
 
-async def standings(reads: Reads, references: Iterable[str], now_us: int) -> dict[str, bool]:
+async def standings(reads: Finds, references: Iterable[str], now_us: int) -> dict[str, bool]:
     """Whether Practitioners and PractitionerRoles are to be found at a moment; those that never were are left out."""
     wanted = frozenset(references)
     found = {one: _is_found(body, now_us) for one, body in (await _read(reads, "Practitioner", wanted)).items()}
@@ -55,7 +41,7 @@ def _is_found(body: Json | None, now_us: int) -> bool:
     return body is not None and not is_marked(body) and not is_hidden(body, now_us)
 
 
-async def _read(reads: Reads, resource_type: str, references: Iterable[str]) -> dict[str, Json | None]:
+async def _read(reads: Finds, resource_type: str, references: Iterable[str]) -> dict[str, Json | None]:
     """Resources of a type among some references; None for those that were deleted."""
     ids = sorted({one.partition("/")[2] for one in references if one.startswith(f"{resource_type}/")})
     if not ids:

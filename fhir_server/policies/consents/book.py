@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable
 
 from fhir_server.model import codec
 from fhir_server.model.clock import now_us
 from fhir_server.policies.consents.decide import Tree
 from fhir_server.policies.consents.provision import Json, Provision, provision_of
+from fhir_server.storage.finding import Finds
 
 TYPE = "Consent"
 
@@ -33,26 +33,10 @@ IN_FORCE = {"x.status": "=active"}
 Entry = tuple[Tree, set[str]]
 
 
-class ConsentStore(Protocol):
-    """What is asked of the store."""
-
-    async def find(
-        self,
-        resource_type: str,
-        filter: Mapping[str, Any],
-        *,
-        sort: Sequence[tuple[str, int]],
-        limit: int,
-        fields: Mapping[str, Any],
-    ) -> list[dict[str, Any]]: ...
-
-
 class ConsentBook:
     """All rules in force. `epoch` grows when any changes."""
 
-    def __init__(
-        self, store: ConsentStore, grown: Callable[[Provision], Tree], base_url: str, *, base_permits: bool
-    ) -> None:
+    def __init__(self, store: Finds, grown: Callable[[Provision], Tree], base_url: str, *, base_permits: bool) -> None:
         self._store = store
         self._grown = grown
         self._base_url = base_url
