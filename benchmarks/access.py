@@ -25,6 +25,9 @@ from benchmarks.turns import OK, PATIENTS, Pace, Side, Turned, bundle, in_turns,
 UNLIMITED = {"client_requests_per_minute": 0, "address_requests_per_minute": 0, "auth_requests_per_minute": 0}
 DOCTOR = "Practitioner/bench"
 
+#: The places of the servers in what is measured.
+OPEN, TRAILED, GUARDED = range(3)
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.access", description=__doc__)
@@ -38,10 +41,6 @@ def main() -> int:
         errors += turned.errors
         print(text_of(turned), flush=True)
     return 1 if errors else 0
-
-
-#: The places of the servers in what is measured.
-OPEN, TRAILED, GUARDED = range(3)
 
 
 def text_of(turned: Turned) -> str:

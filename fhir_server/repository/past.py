@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from fhir_server.model import codec
 from fhir_server.repository.packages import HeldDefinitions, Packages
-from fhir_server.repository.profiles import MOST, StoredDefinitions
+from fhir_server.repository.profiles import MOST, StoredDefinitions, held_of
 from fhir_server.search.types.conditions import any_of
 from fhir_server.storage.document import HISTORY
 from fhir_server.storage.store import Store
@@ -89,7 +88,7 @@ class PastDefinitions:
             limit=MOST,
             fields={"v": 1, "w": 1, "r": 1},
         )
-        return [held_of(row["_id"], row["v"], row["w"], row["r"]) for row in rows if row.get("r") is not None]
+        return [held_of(row["_id"], row) for row in rows if row.get("r") is not None]
 
     async def _by_id(self, resource_type: str, resource_id: str) -> list[Held]:
         found = await self._current(resource_type, {"_id": resource_id})
@@ -124,16 +123,11 @@ class PastDefinitions:
         if len(rows) > _MOST_VERSIONS:
             raise lost(self._moment_us, f"resources of the type {resource_type} have changed too often")
         last = {row["i"]: row["_id"] for row in rows}  # in the order of versions
-        found = []
-        for key in last.values():
-            (row,) = await self._store.find(
-                HISTORY, {"_id": key}, sort=[("_id", 1)], limit=1, fields={"i": 1, "v": 1, "w": 1, "r": 1}
-            ) or [{}]
-            if row.get("r") is not None:
-                found.append(held_of(row["i"], row["v"], row["w"], row["r"]))
-        return found
-
-
-def held_of(resource_id: str, version: int, write: bytes, body: bytes) -> Held:
-    content = codec.decode(body)
-    return Held(resource_id, version, str(content.get("url") or ""), content, write=write)
+        if not last:
+            return []
+        keys = list(last.values())
+        rows = await self._store.find(
+            HISTORY, {"_id": {"$in": keys}}, sort=[("_id", 1)], limit=len(keys), fields={"i": 1, "v": 1, "w": 1, "r": 1}
+        )
+        by_key = {row["_id"]: row for row in rows if row.get("r") is not None}
+        return [held_of(by_key[key]["i"], by_key[key]) for key in keys if key in by_key]

@@ -7,7 +7,8 @@ Spec: https://hl7.org/fhir/R4/structuredefinition.html
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from fhir_server.model import codec
 from fhir_server.search.execute import SearchStore
@@ -52,9 +53,11 @@ class StoredDefinitions:
                 limit=len(ids),
                 fields={"v": 1, "w": 1, "r": 1},
             )
-            for row in rows:
-                if row.get("r") is not None:
-                    content = codec.decode(row["r"])
-                    url = str(content.get("url") or "")
-                    found.append(Held(row["_id"], row["v"], url, content, write=row.get("w", b"")))
+            found += [held_of(row["_id"], row) for row in rows if row.get("r") is not None]
         return found
+
+
+def held_of(resource_id: str, row: Mapping[str, Any]) -> Held:
+    """The definition that a document of the current ones, or of the history, holds."""
+    content = codec.decode(row["r"])
+    return Held(resource_id, row["v"], str(content.get("url") or ""), content, write=row.get("w", b""))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from fhir_server.model import codec
 from fhir_server.model.access import Caller
@@ -20,6 +20,8 @@ from fhir_server.storage.unit import Unit
 
 if TYPE_CHECKING:
     from fhir_server.repository.repository import Repository
+
+T = TypeVar("T")
 
 #: Operations that move records as they are, whatever state these are in.
 MAINTENANCE = frozenset({"merge", "unmerge"})
@@ -78,6 +80,14 @@ class Sometimes:
         await self.companion(unit, repository, writes)
 
 
+def _by_type(rows: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:
+    """What stands with a resource type, by that, in the order in which it is given."""
+    found: dict[str, tuple[T, ...]] = {}
+    for resource_type, one in rows:
+        found[resource_type] = (*found.get(resource_type, ()), one)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """All rules and companions, and what completes by others, by resource type."""
@@ -93,16 +103,7 @@ class Rules:
         companions: Iterable[tuple[str, Companion]],
         completing: Iterable[tuple[str, Completing]] = (),
     ) -> Rules:
-        by_type: dict[str, tuple[Rule, ...]] = {}
-        along: dict[str, tuple[Companion, ...]] = {}
-        by_others: dict[str, tuple[Completing, ...]] = {}
-        for resource_type, rule in rules:
-            by_type[resource_type] = (*by_type.get(resource_type, ()), rule)
-        for resource_type, companion in companions:
-            along[resource_type] = (*along.get(resource_type, ()), companion)
-        for resource_type, complete in completing:
-            by_others[resource_type] = (*by_others.get(resource_type, ()), complete)
-        return cls(by_type, along, by_others)
+        return cls(_by_type(rules), _by_type(companions), _by_type(completing))
 
     def joined(self, change: Change, caller: Caller) -> bool:
         """Whether something else is looked at or written along with a change, so that it takes a transaction."""

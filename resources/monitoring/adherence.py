@@ -2,8 +2,8 @@
 
 Done is what Observations and Procedures of the patient say that name the activity by its code; one that says on what it
 is based counts for that alone. Where the plan says how much, what they measured in that unit is added up, too. A window
-that has not ended yet is shown, and not judged. Three database commands, and
-one for each ServiceRequest that the plan refers to.
+that has not ended yet is shown, and not judged. Three database commands, and one for each ServiceRequest that the plan
+refers to.
 
 Spec: https://hl7.org/fhir/R4/careplan.html
 """
@@ -65,7 +65,7 @@ async def adherence(context: Context, request: Request) -> Answer:
         )
     now = datetime.fromtimestamp(context.timers.now() / 1e6, UTC)
     codes = sorted({code for one in activities for code in one.codes}, key=str)
-    since_us = int(min(one.since for one in activities).timestamp() * 1e6) - DAY_US
+    since_us = us_of(min(one.since for one in activities)) - DAY_US
     done: list[Reading] = []
     if context.caller.policy.may("Observation", "s"):
         done += await readings(context.searcher, subject, codes, since_us, None)
@@ -116,12 +116,8 @@ def counts(record: Json, activity: Activity) -> bool:
 def told(activity: Activity, done: Sequence[Reading], now: datetime, zone: tzinfo, shown: int) -> Json:
     """An activity as a parameter of the answer."""
     mine = [one for one in done if counts(one.observation, activity)]
-    moments = sorted(one.moment_us for one in mine)
     points = amounts_of(mine, activity)
-    rows = [
-        Window(start, end, within(moments, start, end), sum_within(points, start, end))
-        for start, end in activity.windows(now, zone)
-    ]
+    rows = [window_of(start, end, mine, points) for start, end in activity.windows(now, zone)]
     ended = [row for row in rows if row.end <= now]
     times = activity.rhythm.times
     parts: list[Json] = [
@@ -144,10 +140,11 @@ def told(activity: Activity, done: Sequence[Reading], now: datetime, zone: tzinf
     return {"name": "activity", "part": parts}
 
 
-def within(moments: Sequence[int], start: datetime, end: datetime) -> int:
-    """How many moments lie in a window."""
+def window_of(start: datetime, end: datetime, done: Sequence[Reading], points: Sequence[Point]) -> Window:
+    """How often, and how much, was done from one moment until before another."""
     first, last = us_of(start), us_of(end)
-    return sum(first <= moment < last for moment in moments)
+    times = sum(first <= one.moment_us < last for one in done)
+    return Window(start, end, times, sum((p.value for p in points if first <= p.moment_us < last), Fraction(0)))
 
 
 def amounts_of(done: Sequence[Reading], activity: Activity) -> list[Point]:
@@ -160,11 +157,6 @@ def amounts_of(done: Sequence[Reading], activity: Activity) -> list[Point]:
             named = (points_of([one], code, activity.amount.unit, UCUM) for code in activity.codes)
             found += next((points for points in named if points), [])  # by one of its codes: not once by each
     return found
-
-
-def sum_within(points: Sequence[Point], start: datetime, end: datetime) -> Fraction:
-    first, last = us_of(start), us_of(end)
-    return sum((point.value for point in points if first <= point.moment_us < last), Fraction(0))
 
 
 def us_of(moment: datetime) -> int:

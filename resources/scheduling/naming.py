@@ -17,19 +17,15 @@ from fhir_server.repository.rules import Write
 from fhir_server.storage.unit import Unit
 from resources.scheduling import moment
 from resources.scheduling.companion import HOLDING, schedule_of, slots_of
-from resources.scheduling.schedules import actors_of, read, schedules_named, timetables_of
+from resources.scheduling.schedules import PEOPLE, actors_of, read, schedules_named, timetables_of
 from resources.scheduling.states import PATIENT_SIDE, WISHES
 from resources.verification.standing import standings
+from resources.verification.words import SYSTEMS
 
 Json = dict[str, Any]
 
-#: Who brings in what happened elsewhere.
-BELIEVED = frozenset({"system", "operator"})
-
 #: Writes that name people: plain ones, and those of operations to which a client gives an Appointment.
 NAMING = frozenset({"", "book", "hold"})
-
-_DOCTORS = ("Practitioner/", "PractitionerRole/")
 
 
 async def require_bookable(unit: Unit, repository: Repository, writes: Sequence[Write]) -> None:
@@ -42,7 +38,7 @@ async def require_bookable(unit: Unit, repository: Repository, writes: Sequence[
     targets = [one for people, _ in asked.values() for one in people]
     slots = await read(unit, "Slot", (slot for _, named in asked.values() for slot in named))
     owners = await _owners(unit, slots)
-    people = {*targets, *(actor for actors in owners.values() for actor in actors if actor.startswith(_DOCTORS))}
+    people = {*targets, *(actor for actors in owners.values() for actor in actors if actor.startswith(PEOPLE))}
     if not people:
         return
     found = await standings(unit, people, now_us())
@@ -64,7 +60,7 @@ def _asked(write: Write, repository: Repository) -> tuple[Mapping[str, str], Seq
     """Whom a write brings in, with the place that names each, and the ids of Slots that it brings in."""
     new, old = write.new, write.old or {}
     role = write.caller.identity.role
-    if new is None or write.by not in NAMING or role in BELIEVED:
+    if new is None or write.by not in NAMING or role in SYSTEMS:
         return {}, ()
     if role not in PATIENT_SIDE and (new.get("status") not in WISHES | HOLDING or _is_over(new)):
         return {}, ()
@@ -80,7 +76,7 @@ def _doctors_in(appointment: Json, repository: Repository) -> dict[str, str]:
     """The Practitioners and PractitionerRoles who take part, each with the place that names them."""
     part = {"resourceType": "Appointment", "participant": appointment.get("participant", [])}
     targets = repository.integrity.targets_of(part)
-    return {one: place for one, place in targets.items() if one.startswith(_DOCTORS)}
+    return {one: place for one, place in targets.items() if one.startswith(PEOPLE)}
 
 
 def _is_over(appointment: Json) -> bool:

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 MOST = 500
 
 #: Whose PractitionerRoles may have the hours of a Schedule.
-_PEOPLE = ("Practitioner/", "PractitionerRole/")
+PEOPLE = ("Practitioner/", "PractitionerRole/")
 NOT_ACTIVE = "=false"
 FALLBACK_ZONE = "UTC"
 
